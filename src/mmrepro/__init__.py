@@ -1,0 +1,3 @@
+"""mmrepro: multimodal recommendation, reproduced."""
+
+__version__ = "0.1.0"

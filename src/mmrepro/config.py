@@ -1,0 +1,377 @@
+"""What a study, a data set, a feature set, a model and a protocol is: typed, strict, hashable.
+
+Unknown keys are errors that name the nearest valid key. Nothing here imports torch, so that the Snakefile can
+validate a study in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mmrepro.errors import MmreproError
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+
+
+class Strict(BaseModel):
+    """Base of every configuration class: immutable, unknown keys forbidden."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceFile(Strict):
+    """One raw file of a data set: where it comes from and how it is recognised."""
+
+    name: str = Field(description="path inside the data set's folder; a folder when `folder` is true")
+    url: str | None = Field(None, description="where it is downloaded from; none: only to be had from a mirror folder")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    bytes: int | None = Field(None, ge=0)
+    folder: bool = Field(False, description="a folder of files, copied whole; only from a mirror")
+
+
+class Expected(Strict):
+    """Counts that the prepared data set must have; a mismatch stops the workflow."""
+
+    users: int | None = None
+    items: int | None = None
+    train: int | None = None
+    valid: int | None = None
+    test: int | None = None
+
+
+class Split(Strict):
+    """How interactions are divided into train, valid and test."""
+
+    kind: Literal["published", "random-per-user"] = "random-per-user"
+    seed: int = 0
+    holdout: float = Field(
+        0.2, gt=0, lt=1, description="share of a user's interactions held out (half valid, half test)"
+    )
+    few: int = Field(10, ge=3, description="users with fewer interactions give one to valid and one to test")
+
+
+class DatasetConfig(Strict):
+    """A data set id: it fixes source, filters and split."""
+
+    dataset: Name
+    title: str
+    reader: str
+    folder: str = Field(description="name of its folder below MMREPRO_MIRROR")
+    licence: str
+    files: tuple[SourceFile, ...] = ()
+    options: dict[str, Any] = Field(default_factory=dict, description="settings of the reader")
+    k_core: int = Field(0, ge=0, description="every user and item keeps at least this many interactions; 0: no filter")
+    drop_duplicates: bool = True
+    split: Split = Split()
+    cold_users: Literal["drop", "keep"] = Field(
+        "drop", description="valid and test rows of users without training item"
+    )
+    expected: Expected = Expected()
+    literature_split: str | None = Field(
+        None, description="data set name in published tables, where the split is theirs"
+    )
+
+
+class OpenClipEncoder(Strict):
+    """Images or texts through one tower of an open_clip model."""
+
+    encoder: Literal["open_clip"]
+    source: Literal["image", "text", "title"]
+    architecture: str
+    weights: str = Field(description="a pretrained tag, a local file, or `random:<seed>`")
+    batch_size: int = Field(64, ge=1)
+    missing: Literal["mean", "zero", "error"] = "mean"
+
+
+class SentenceEncoder(Strict):
+    """Texts through a sentence-transformers model; `offline` is MiniLM with its weights from a Python package."""
+
+    encoder: Literal["sentence_transformers"]
+    source: Literal["text", "title"]
+    weights: str = Field(description="`offline`, a local folder, or a model name of the hub")
+    batch_size: int = Field(64, ge=1)
+    missing: Literal["mean", "zero", "error"] = "mean"
+
+
+class PublishedEncoder(Strict):
+    """A matrix published with the data set, one row an item in the published item order."""
+
+    encoder: Literal["published"]
+    file: str
+    missing: Literal["mean", "zero", "error"] = "mean"
+
+
+Encoder = Annotated[OpenClipEncoder | SentenceEncoder | PublishedEncoder, Field(discriminator="encoder")]
+
+
+class FeatureSetConfig(Strict):
+    """Which encoder makes which modality; the order of modalities is the order models see."""
+
+    feature_set: Name
+    modalities: dict[str, Encoder] = Field(min_length=1)
+    neighbours: int = Field(
+        10, ge=1, description="length of the item graph's neighbour lists, the item itself included"
+    )
+    shuffle_items: int | None = Field(None, description="a seed: rows are permuted among items (does content matter?)")
+
+
+class ModelConfig(Strict):
+    """A model's file: defaults and search space with their source. The parameters' types stand in the model's class."""
+
+    model: Name
+    title: str
+    citation: str
+    source: str = Field(description="where defaults and search space come from")
+    uses_features: bool
+    defaults: dict[str, Any] = Field(default_factory=dict)
+    search_space: dict[str, list[Any]] = Field(default_factory=dict)
+
+
+class Protocol(Strict):
+    """The switches that tell a fair comparison from what the authors' programs do (methods, section 6)."""
+
+    select_on: Literal["valid", "test"] = Field("valid", description="hyper-parameters are chosen on")
+    round_digits: int | None = Field(None, description="metrics are rounded before they are compared")
+    patience: Literal["configured", "released"] = Field("configured", description="the model's own or its program's")
+    stop_when: Literal["reaches", "exceeds"] = Field("reaches", description="bad epochs against the patience")
+    mask_at_test: Literal["train+valid", "train"] = Field("train+valid", description="items never ranked at test time")
+    score_with: Literal["current", "last_batch"] = Field("current", description="parameters that rank")
+    ranking_draw: Literal["mean", "last_batch"] = Field("mean", description="random draws of the model while ranking")
+    angle_clamp: Literal["safe", "float64_only"] = Field("safe", description="float64_only: 1e-8, nothing in float32")
+    weight_decay: Literal["applied", "as_program"] = Field("applied", description="as_program: ignored where it was")
+    negatives_from: Literal["all", "train_items"] = "all"
+    test_from: Literal["best_parameters", "noted"] = Field("best_parameters", description="noted: nothing is restored")
+    seeding: Literal["derived", "literal"] = Field(
+        "derived", description="from (data set, model, seed), or the seed itself"
+    )
+
+
+RELEASED_SWITCHES: dict[str, Any] = {
+    "select_on": "test", "round_digits": 4, "patience": "released", "stop_when": "exceeds", "mask_at_test": "train",
+    "score_with": "last_batch", "ranking_draw": "last_batch", "angle_clamp": "float64_only",
+    "weight_decay": "as_program", "negatives_from": "train_items", "test_from": "noted", "seeding": "literal",
+}  # fmt: skip
+
+
+class ProtocolConfig(Protocol):
+    """A protocol of a study: a base and the switches that differ from it."""
+
+    base: Literal["fair", "released"] = "fair"
+
+    def resolve(self) -> Protocol:
+        """Return the full set of switches."""
+        values = dict(RELEASED_SWITCHES) if self.base == "released" else {}
+        values.update(self.model_dump(exclude_unset=True, exclude={"base"}))
+        return Protocol.model_validate(values)
+
+
+class SearchConfig(Strict):
+    """A grid for each model; trials are jobs of their own and share `seed`."""
+
+    name: Name | None = Field(None, description="identifies the search; the study's name unless given")
+    seed: int = 0
+    space: dict[str, dict[str, list[Any]]] = Field(description="model -> parameter -> values")
+
+
+class StudyConfig(Strict):
+    """A study: a view on runs, and the tables made from them."""
+
+    study: Name
+    title: str
+    datasets: tuple[Name, ...] = Field(min_length=1)
+    models: tuple[Name, ...] = Field(min_length=1)
+    features: dict[str, Name] = Field(default_factory=dict, description="data set (or `default`) -> feature set")
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    protocols: dict[Name, ProtocolConfig] = Field(default_factory=lambda: {"fair": ProtocolConfig()})
+    parameters: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="model (or `all`) -> parameters that differ from the model's defaults"
+    )
+    search: SearchConfig | None = None
+    threads: int = Field(1, ge=1)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    cutoffs: tuple[int, ...] = Field((5, 10, 20, 50), min_length=1)
+    focus: Name = Field("cm3", description="the model whose improvement over the best other is tested")
+    published: tuple[str, ...] = Field((), description="files of data/published that this study is compared with")
+    note: str = Field("", description="a sentence for every table's footer")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_commas(cls, data: Any) -> Any:
+        """Accept `models=cm3,vbpr` and single values from Snakemake's --config."""
+        if isinstance(data, dict):
+            data = dict(data)
+            for key in ("datasets", "models", "seeds"):
+                value = data.get(key)
+                if isinstance(value, str):
+                    data[key] = [part.strip() for part in value.split(",") if part.strip()]
+                elif isinstance(value, int):
+                    data[key] = [value]
+            protocols = data.get("protocols")
+            if isinstance(protocols, dict):
+                data["protocols"] = {
+                    name: {"base": name} if not spec and name in ("fair", "released") else (spec or {})
+                    for name, spec in protocols.items()
+                }
+        return data
+
+    def feature_set(self, dataset: str) -> str | None:
+        """Return the feature set used on `dataset`."""
+        return self.features.get(dataset, self.features.get("default"))
+
+
+class RunSpec(Strict):
+    """Everything that decides the result of one run; its hash names the run's folder."""
+
+    purpose: Literal["trial", "final"]
+    dataset: str
+    features: str | None
+    modalities: tuple[str, ...] = ()
+    model: str
+    parameters: dict[str, Any]
+    selected_by: str | None = Field(None, description="search whose winner completes the parameters")
+    protocol: Protocol
+    threads: int = Field(ge=1)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    cutoffs: tuple[int, ...]
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of the resolved configuration; the chosen values of a search are not part of it."""
+        return content_hash(self.model_dump(mode="json"))[:12]
+
+
+def content_hash(value: Any) -> str:
+    """Return the SHA-256 of a JSON value in canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def validate(cls: type[T], data: Any, origin: str) -> T:
+    """Validate `data` as `cls`.
+
+    Parameters
+    ----------
+    cls
+        A configuration class.
+    data
+        What a YAML file or Snakemake's configuration holds.
+    origin
+        File (or option) the data come from, for the message.
+
+    Raises
+    ------
+    MmreproError
+        One line with file, key, and the nearest valid key or the expected type.
+    """
+    if not isinstance(data, dict):
+        raise MmreproError(f"{origin}: expected keys and values, found {type(data).__name__}; see config/ for examples")
+    try:
+        return cls.model_validate(data)
+    except ValidationError as error:
+        raise MmreproError(f"{origin}: " + "; ".join(_explain(cls, e) for e in error.errors())) from None
+
+
+def _explain(cls: type[BaseModel], error: Any) -> str:
+    path = [str(part) for part in error["loc"]]
+    where = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        valid = _valid_keys(cls, path[:-1])
+        return f"unknown key '{where}'; {nearest(path[-1], valid)}"
+    if error["type"] == "missing":
+        return f"key '{where}' is missing; add it"
+    return f"key '{where}': {error['msg']} (found {error['input']!r})"
+
+
+def _valid_keys(cls: type[BaseModel], path: list[str]) -> list[str]:
+    """Keys of the class that a location of a pydantic error points into."""
+    kinds: list[Any] = [cls]
+    for part in path:
+        following: list[Any] = []
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                if part in kind.model_fields:
+                    following += _classes(kind.model_fields[part].annotation)
+                else:  # a key of a mapping, an index of a list, a tag of a union
+                    following.append(kind)
+        kinds = following or kinds
+    return sorted({key for kind in kinds for key in kind.model_fields})
+
+
+def _classes(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [found for argument in typing.get_args(annotation) for found in _classes(argument)]
+
+
+def nearest(word: str, valid: list[str]) -> str:
+    """Return a hint: the nearest of the valid words, or all of them."""
+    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"valid are {', '.join(valid)}"
+
+
+def load_yaml(path: Path) -> Any:
+    """Read a YAML file; a missing or malformed one is an error that names it."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        valid = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        raise MmreproError(f"{path}: no such file; {nearest(path.stem, valid)}") from None
+    except yaml.YAMLError as error:
+        raise MmreproError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def load(cls: type[T], path: Path) -> T:
+    """Read and validate one configuration file."""
+    return validate(cls, load_yaml(path), str(path))
+
+
+def merge_parameters(
+    model: ModelConfig, schema: dict[str, Any], origin: str, *updates: dict[str, Any]
+) -> dict[str, Any]:
+    """Complete a model's parameters from its schema, its file and the study.
+
+    Parameters
+    ----------
+    model
+        The model's configuration file.
+    schema
+        JSON schema of its parameter class (`config/schema/models/<model>.json`).
+    origin
+        File the updates come from, for messages.
+    *updates
+        Later ones win.
+
+    Raises
+    ------
+    MmreproError
+        For a parameter the model does not have, or a value of the wrong type or range.
+    """
+    import jsonschema
+
+    properties = schema["properties"]
+    values = {key: entry["default"] for key, entry in properties.items() if "default" in entry}
+    for source, update in [(f"config/models/{model.model}.yaml", model.defaults), *((origin, u) for u in updates)]:
+        for key, value in update.items():
+            if key not in properties:
+                raise MmreproError(
+                    f"{source}: model '{model.model}' has no parameter '{key}'; {nearest(key, sorted(properties))}"
+                )
+            try:
+                jsonschema.validate(value, {**properties[key], "$defs": schema.get("$defs", {})})
+            except jsonschema.ValidationError as error:
+                raise MmreproError(f"{source}: parameter '{key}' of model '{model.model}': {error.message}") from None
+        values.update(update)
+    return values
