@@ -1,0 +1,116 @@
+"""The prepared data set: integer interactions with their split, and what is known about items and users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mmrepro.columns import SPLITS, Columns
+from mmrepro.errors import MmreproError
+from mmrepro.provenance import read_json
+
+INTERACTIONS, ITEMS, USERS, STATISTICS = "interactions.parquet", "items.parquet", "users.parquet", "statistics.json"
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """Interactions of a prepared data set.
+
+    Attributes
+    ----------
+    dataset
+        Name of the data set.
+    n_users, n_items
+        Number of users and items; indices run from 0 and some may have no interaction.
+    content_hash
+        SHA-256 of the interactions, their split and the key lists.
+    interactions
+        Columns `user`, `item` (int32), `split` (train, valid or test), and `rating`, `timestamp` where known.
+    """
+
+    dataset: str
+    n_users: int
+    n_items: int
+    content_hash: str
+    interactions: pd.DataFrame
+
+    @classmethod
+    def load(cls, folder: Path) -> PreparedDataset:
+        """Read `data/prepared/<dataset>`.
+
+        Parameters
+        ----------
+        folder
+            Folder that `prepare` wrote.
+
+        Raises
+        ------
+        MmreproError
+            When a file is missing.
+        """
+        statistics = read_json(_existing(folder, STATISTICS))
+        frame = pd.read_parquet(_existing(folder, INTERACTIONS))
+        return cls(
+            statistics["dataset"], statistics["n_users"], statistics["n_items"], statistics["content_hash"], frame
+        )
+
+    def pairs(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the interactions of one split.
+
+        Parameters
+        ----------
+        split
+            `train`, `valid` or `test`.
+
+        Returns
+        -------
+        tuple of np.ndarray
+            User and item indices, int64, in file order.
+        """
+        if split not in SPLITS:
+            raise MmreproError(f"unknown split '{split}'; valid are {', '.join(SPLITS)}")
+        rows = self.interactions.loc[self.interactions[Columns.SPLIT] == split]
+        return rows[Columns.USER].to_numpy(np.int64), rows[Columns.ITEM].to_numpy(np.int64)
+
+
+def load_items(folder: Path) -> pd.DataFrame:
+    """Read the items of a prepared data set.
+
+    Parameters
+    ----------
+    folder
+        Folder that `prepare` wrote.
+
+    Returns
+    -------
+    pd.DataFrame
+        Indexed by `item` (int32, 0 ... n_items - 1); columns `key`, `title`, `text` and `image` (a path relative to the
+        raw folder). The last three are null where unknown.
+    """
+    return pd.read_parquet(_existing(folder, ITEMS))
+
+
+def load_users(folder: Path) -> pd.DataFrame:
+    """Read the users of a prepared data set.
+
+    Parameters
+    ----------
+    folder
+        Folder that `prepare` wrote.
+
+    Returns
+    -------
+    pd.DataFrame
+        Indexed by `user` (int32, 0 ... n_users - 1); column `key`.
+    """
+    return pd.read_parquet(_existing(folder, USERS))
+
+
+def _existing(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise MmreproError(f"{path}: no such file; run `mmrepro prepare` for this data set")
+    return path

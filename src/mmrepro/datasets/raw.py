@@ -1,0 +1,144 @@
+"""What a reader returns, and the checks that readers share."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mmrepro.columns import Columns
+from mmrepro.errors import MmreproError
+
+ITEM_COLUMNS = (Columns.KEY, Columns.TITLE, Columns.TEXT, Columns.IMAGE)
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """A data set as published, before any filter.
+
+    Attributes
+    ----------
+    interactions
+        Columns `user`, `item` (keys, str), and `rating`, `timestamp`, `split` where the files have them.
+    items
+        Columns `key`, `title`, `text`, `image` (path relative to the raw folder); null where unknown. Unique keys.
+    user_numbering, item_numbering
+        Keys in the order of a published numbering, gaps filled; None: the data set has none.
+    repairs
+        Counts of what the reader mended.
+    """
+
+    interactions: pd.DataFrame
+    items: pd.DataFrame
+    user_numbering: pd.Index | None = None
+    item_numbering: pd.Index | None = None
+    repairs: dict[str, int] = field(default_factory=dict)
+
+
+def existing_file(path: Path) -> Path:
+    """Return `path`; a missing or empty file is an error that names it."""
+    if not path.is_file():
+        raise MmreproError(f"{path}: no such file; fetch the data set again (`mmrepro fetch`)")
+    if path.stat().st_size == 0:
+        raise MmreproError(f"{path}: the file is empty; fetch the data set again (`mmrepro fetch`)")
+    return path
+
+
+def json_lines(path: Path, required: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Read gzipped JSON lines.
+
+    Parameters
+    ----------
+    path
+        A `.jsonl.gz` file of objects.
+    required
+        Keys that every object must have.
+
+    Yields
+    ------
+    dict
+        One object a line.
+
+    Raises
+    ------
+    MmreproError
+        For a truncated or damaged archive, or a line that is no such object; names file and line.
+    """
+    number = 0
+    try:
+        with gzip.open(existing_file(path), "rt", encoding="utf-8") as handle:
+            for number, line in enumerate(handle, start=1):
+                record = json.loads(line)
+                missing = [key for key in required if not isinstance(record, dict) or record.get(key) in (None, "")]
+                if missing:
+                    raise MmreproError(f"{path}: line {number} has no '{missing[0]}'; mend the line or fetch again")
+                yield record
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise MmreproError(f"{path}: truncated or damaged archive ({error}); delete it and fetch again") from None
+    except ValueError as error:  # neither UTF-8 nor JSON
+        raise MmreproError(f"{path}: line {number or 1} is not valid JSON ({error}); fetch the file again") from None
+
+
+def read_delimited(path: Path, **options: Any) -> pd.DataFrame:
+    """Read a delimited text file in UTF-8 with `pandas.read_csv`; a malformed one is an error that names it."""
+    try:
+        return pd.read_csv(existing_file(path), encoding="utf-8", low_memory=False, **options)
+    except pd.errors.EmptyDataError:
+        raise MmreproError(f"{path}: the file has no rows; fetch the data set again") from None
+    except UnicodeDecodeError as error:
+        raise MmreproError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert the file") from None
+    except pd.errors.ParserError as error:
+        raise MmreproError(f"{path}: {' '.join(str(error).split())}; mend the line or fetch the file again") from None
+
+
+def require_columns(path: Path, frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
+    """Raise unless a table has rows and these columns."""
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        found = ", ".join(str(column) for column in frame.columns)
+        raise MmreproError(f"{path}: column '{missing[0]}' is missing (found: {found}); add it to the header")
+    if frame.empty:
+        raise MmreproError(f"{path}: the file has no rows; fetch the data set again")
+
+
+def numbers(path: Path, column: pd.Series, first_line: int, integer: bool = True) -> pd.Series:
+    """Return a column as int64 or float64.
+
+    Parameters
+    ----------
+    path
+        File the column comes from, for the message.
+    column
+        Values as `pandas.read_csv` gave them.
+    first_line
+        Line number of the first value in the file.
+    integer
+        Whether fractions are refused.
+
+    Raises
+    ------
+    MmreproError
+        Names file, line, column and the first value that is no such number.
+    """
+    values = pd.to_numeric(column, errors="coerce")
+    wrong = values.isna() | (values.abs() >= 2.0**63)
+    if integer:
+        wrong |= values % 1 != 0
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        kind = "an integer" if integer else "a number"
+        where = f"{path}: line {row + first_line}, column '{column.name}'"
+        raise MmreproError(f"{where}: '{column.iloc[row]}' is not {kind}; mend the line")
+    return values.astype("int64" if integer else "float64")
+
+
+def first_of_each(items: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Keep the first record of each item key; return the table and how many records were dropped."""
+    repeated = items[Columns.KEY].duplicated()
+    return items.loc[~repeated].reset_index(drop=True), int(repeated.sum())

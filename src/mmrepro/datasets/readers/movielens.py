@@ -1,0 +1,77 @@
+"""MovieLens-100K as released (`u.data`), with a table of titles and overviews and a folder of posters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from mmrepro.columns import Columns
+from mmrepro.config import DatasetConfig, Strict, validate
+from mmrepro.datasets.raw import RawDataset, first_of_each, numbers, read_delimited, require_columns
+from mmrepro.errors import MmreproError
+
+RATING_COLUMNS = (Columns.USER, Columns.ITEM, Columns.RATING, Columns.TIMESTAMP)
+MOVIE, OVERVIEW = "movie_id", "overview"
+
+
+class Options(Strict):
+    """Settings of the reader."""
+
+    interactions_file: str = "u.data"
+    items_file: str = "items.csv"
+    images_folder: str = "posters"
+
+
+def read(raw: Path, config: DatasetConfig) -> RawDataset:
+    """Read ratings, titles, overviews and posters.
+
+    Parameters
+    ----------
+    raw
+        Folder of the raw files.
+    config
+        The data set; its options may rename the files.
+
+    Returns
+    -------
+    RawDataset
+        The text of an item is its title, a space, its overview; the image `posters/<movie id>.jpg`, null if absent.
+        `repairs` counts repeated movies, of which the first row is kept.
+
+    Raises
+    ------
+    MmreproError
+        For a missing file or column, or a value that is no number; names file and line.
+    """
+    options = validate(Options, config.options, f"config/datasets/{config.dataset}.yaml: options")
+    items, repeated = _items(raw, options)
+    return RawDataset(_ratings(raw / options.interactions_file), items, repairs={"repeated_item_records": repeated})
+
+
+def _ratings(path: Path) -> pd.DataFrame:
+    table = read_delimited(path, sep="\t", header=None)
+    if table.shape[1] != len(RATING_COLUMNS):
+        raise MmreproError(f"{path}: {table.shape[1]} columns, expected user, item, rating, timestamp; fetch it again")
+    table.columns = pd.Index(RATING_COLUMNS)
+    return pd.DataFrame(
+        {
+            Columns.USER: numbers(path, table[Columns.USER], 1).astype(str),
+            Columns.ITEM: numbers(path, table[Columns.ITEM], 1).astype(str),
+            Columns.RATING: numbers(path, table[Columns.RATING], 1, integer=False),
+            Columns.TIMESTAMP: numbers(path, table[Columns.TIMESTAMP], 1),
+        }
+    )
+
+
+def _items(raw: Path, options: Options) -> tuple[pd.DataFrame, int]:
+    path = raw / options.items_file
+    table = read_delimited(path)
+    require_columns(path, table, (MOVIE, Columns.TITLE, OVERVIEW))
+    keys = numbers(path, table[MOVIE], 2).astype(str)
+    titles = table[Columns.TITLE].astype("str")
+    texts = (titles.fillna("") + " " + table[OVERVIEW].astype("str").fillna("")).str.strip()
+    images = [f"{options.images_folder}/{key}.jpg" for key in keys]
+    present = [image if (raw / image).is_file() else None for image in images]
+    columns = {Columns.KEY: keys, Columns.TITLE: titles, Columns.TEXT: texts, Columns.IMAGE: present}
+    return first_of_each(pd.DataFrame(columns))
