@@ -1,0 +1,169 @@
+"""Sparse graphs in CSR form, built once, and their products with dense matrices."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+GRAPH_EPSILON = 1e-7  # added to every degree by LightGCN's normalisation (methods, G_sym7 and K_bin)
+
+
+@dataclass(frozen=True)
+class SparseGraph:
+    """A CSR matrix and its transpose (the same tensor when it is symmetric)."""
+
+    matrix: Tensor
+    transpose: Tensor
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> SparseGraph:
+        """Return the graph with both matrices moved or converted by `function`."""
+        matrix = function(self.matrix)
+        return SparseGraph(matrix, matrix if self.transpose is self.matrix else function(self.transpose))
+
+    def dense(self) -> Tensor:
+        """Return the dense matrix (for tests and small data)."""
+        return self.matrix.to_dense()
+
+
+class _Product(torch.autograd.Function):
+    """A graph product with its gradient, the product with the transpose."""
+
+    @staticmethod
+    def forward(ctx: Any, graph: SparseGraph, dense: Tensor) -> Tensor:
+        ctx.graph = graph
+        return graph.matrix @ dense
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+        return None, ctx.graph.transpose @ gradients[0].contiguous()
+
+
+def product(graph: SparseGraph, dense: Tensor) -> Tensor:
+    """Multiply a sparse graph (n, m) with a dense matrix (m, d), in float32 also under autocast.
+
+    Returns
+    -------
+    Tensor
+        Shape (n, d); differentiable in `dense`.
+    """
+    with torch.autocast(dense.device.type, enabled=False):
+        return _Product.apply(graph, dense.to(graph.matrix.dtype))
+
+
+class _LayerSum(torch.autograd.Function):
+    """sum_l graph^l x by Horner's rule, x + G (x + G (x + ..)), and its gradient, the same with the transpose.
+
+    PyTorch's own gradient of a CSR product would build a dense matrix.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, graph: SparseGraph, start: Tensor, layers: int) -> Tensor:
+        ctx.graph, ctx.layers = graph, layers
+        return _horner(graph.matrix, start, layers)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
+        return None, _horner(ctx.graph.transpose, gradients[0].contiguous(), ctx.layers), None
+
+
+def _horner(matrix: Tensor, start: Tensor, layers: int) -> Tensor:
+    total = start
+    for _ in range(layers):
+        total = torch.addmm(start, matrix, total)
+    return total
+
+
+def layer_sum(graph: SparseGraph, start: Tensor, layers: int) -> Tensor:
+    """Return sum over l = 0..layers of graph^l @ start (methods, lgcn_sum), in float32 also under autocast.
+
+    Parameters
+    ----------
+    graph
+        Square graph over n nodes.
+    start
+        Layer 0, shape (n, d); differentiable.
+    layers
+        Number of products, at least 0.
+    """
+    with torch.autocast(start.device.type, enabled=False):
+        return _LayerSum.apply(graph, start.to(graph.matrix.dtype), layers)
+
+
+def layer_mean(graph: SparseGraph, start: Tensor, layers: int) -> Tensor:
+    """Return `layer_sum` divided by layers + 1 (LightGCN, eq. 7-8)."""
+    return layer_sum(graph, start, layers) / (layers + 1)
+
+
+def from_scipy(matrix: Any, symmetric: bool = False) -> SparseGraph:
+    """Turn a scipy sparse matrix into a float32 CSR graph with sorted indices."""
+
+    def convert(part: Any) -> Tensor:
+        csr = sp.csr_matrix(part, dtype=np.float32, copy=True)
+        csr.sort_indices()
+        index = [torch.from_numpy(a.astype(np.int32)) for a in (csr.indptr, csr.indices)]  # faster than int64
+        with warnings.catch_warnings():  # CSR tensors call themselves beta
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.sparse_csr_tensor(
+                index[0], index[1], torch.from_numpy(csr.data), size=csr.shape, check_invariants=False
+            )
+
+    first = convert(matrix)
+    return SparseGraph(first, first if symmetric else convert(matrix.T))
+
+
+def user_item_graph(users: np.ndarray, items: np.ndarray, n_users: int, n_items: int) -> SparseGraph:
+    """Build LightGCN's symmetrically normalised graph over users and items (methods, G_sym7).
+
+    Parameters
+    ----------
+    users, items
+        Training pairs, shape (n_pairs,); repeated pairs count once.
+    n_users, n_items
+        Numbers of nodes; items are nodes n_users .. n_users + n_items - 1.
+
+    Returns
+    -------
+    SparseGraph
+        Shape (n_users + n_items,) * 2; the edge (x, y) has the value ((deg_x + 1e-7)(deg_y + 1e-7))^-1/2, no self loops.
+    """
+    pairs = np.unique(users.astype(np.int64) * n_items + items)
+    rows, columns = pairs // n_items, pairs % n_items + n_users
+    n = n_users + n_items
+    ones = np.ones(len(pairs))
+    adjacency = sp.coo_matrix((ones, (rows, columns)), shape=(n, n))
+    adjacency = (adjacency + adjacency.T).tocsr()
+    scale = sp.diags(np.power(np.asarray(adjacency.sum(axis=1)).ravel() + GRAPH_EPSILON, -0.5))
+    return from_scipy(scale @ adjacency @ scale, symmetric=True)
+
+
+def neighbour_mean_graph(neighbours: dict[str, Tensor], weights: dict[str, float]) -> SparseGraph:
+    """Build the weighted sum of binary k-nearest-neighbour graphs, one a modality (methods, K_bin and its mixture).
+
+    Parameters
+    ----------
+    neighbours
+        Modality to neighbour indices, shape (n_items, k), the item itself included.
+    weights
+        Modality to its weight in the sum; not re-normalised.
+
+    Returns
+    -------
+    SparseGraph
+        Shape (n_items, n_items), directed: each row averages over its neighbours (row sums are k, hence values 1 / k
+        but for the epsilon).
+    """
+    total: Any = None
+    for modality, indices in neighbours.items():
+        n, k = indices.shape
+        columns = indices.cpu().numpy().ravel()
+        values = np.full(n * k, weights[modality] / (k + GRAPH_EPSILON))
+        part = sp.csr_matrix((values, columns, np.arange(0, n * k + 1, k)), shape=(n, n))
+        total = part if total is None else total + part
+    return from_scipy(total)

@@ -1,0 +1,139 @@
+"""Losses as pure functions; each bound in a docstring is a property test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BPR_EPSILON = 1e-10
+PAIR_TEMPERATURE = 4.0  # exp(-2 ||a - b||^2) = exp(4 (cos - 1)) on the unit sphere
+CHUNK_ROWS = 512  # rows of the pair matrix held at once: 512 x batch floats
+
+
+def unit(x: Tensor) -> Tensor:
+    """Divide each row by its norm, clamped from below at 1e-12; computed in float32 also under autocast."""
+    return F.normalize(x.float() if x.dtype == torch.bfloat16 else x, dim=-1, eps=1e-12)
+
+
+def bpr(difference: Tensor) -> Tensor:
+    """Bayesian personalised ranking: -mean log(1e-10 + sigmoid(difference)) (Rendle et al. 2009; methods, BPR_eps).
+
+    Parameters
+    ----------
+    difference
+        Score of the positive minus score of the negative item, shape (batch,).
+
+    Returns
+    -------
+    Tensor
+        A scalar in [0, -log(1e-10)], but for rounding.
+    """
+    return -torch.log(BPR_EPSILON + torch.sigmoid(difference)).mean()
+
+
+def embedding_norm(*embeddings: Tensor) -> Tensor:
+    """Sum of un-squared Frobenius norms divided by the rows of the last argument (methods, Emb); at least 0."""
+    return torch.stack([torch.linalg.vector_norm(e) for e in embeddings]).sum() / embeddings[-1].shape[0]
+
+
+def alignment(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared distance between matching unit rows (CM3, alignment term).
+
+    Parameters
+    ----------
+    a, b
+        Unit rows, shape (batch, d).
+
+    Returns
+    -------
+    Tensor
+        A scalar in [0, 4].
+    """
+    return (a - b).square().sum(dim=-1).mean()
+
+
+def uniformity(x: Tensor) -> Tensor:
+    """Log of the mean Gaussian potential over all pairs of rows (CM3, uniformity of users).
+
+    Parameters
+    ----------
+    x
+        Unit rows, shape (batch, d), batch >= 2.
+
+    Returns
+    -------
+    Tensor
+        ln mean_{a<b} exp(-2 ||x_a - x_b||^2), a scalar in [-8, 0].
+    """
+    return _PairLogMean.apply(x, None, 0.0, 1.0)
+
+
+def calibrated_uniformity(x: Tensor, content: Tensor, min_similarity: float, max_similarity: float) -> Tensor:
+    """Uniformity whose repulsion is calibrated by content similarity (CM3, calibrated uniformity of items).
+
+    Parameters
+    ----------
+    x
+        Unit rows, shape (batch, d), batch >= 2.
+    content
+        Unit rows of the fused content vectors of the same items, shape (batch, e).
+    min_similarity, max_similarity
+        The similarity s_ab of a pair is the cosine of their contents clamped to this range; no gradient where clamped.
+
+    Returns
+    -------
+    Tensor
+        ln mean_{a<b} exp(-2 (||x_a - x_b||^2 - 2 + 2 s_ab)). With s in [0, 1] it lies between `uniformity(x)` (all s
+        equal to 1) and `uniformity(x)` + 4.
+    """
+    return _PairLogMean.apply(x, content, min_similarity, max_similarity)
+
+
+class _PairLogMean(torch.autograd.Function):
+    """ln mean_{a<b} exp(4 (cos_ab - s_ab)), s_ab = 1 or the clamped content cosine, with its gradient in one pass.
+
+    The pair matrix is symmetric: each block above the diagonal is visited once, and value and gradients are summed
+    while it is in the cache. No more than CHUNK_ROWS x batch entries exist at a time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, content: Tensor | None, low: float, high: float) -> Tensor:
+        inputs = [x] if content is None else [x, content]
+        half = torch.is_autocast_enabled(x.device.type)
+        operands = [t.detach().to(torch.bfloat16) if half else t.detach() for t in inputs]
+        gradients = [torch.zeros_like(t) for t in inputs]
+        n = x.shape[0]
+        total = x.new_zeros(())
+        for start in range(0, n, CHUNK_ROWS):
+            stop = min(start + CHUNK_ROWS, n)
+            blocks = [_cosines(t, start, stop, x.dtype) for t in operands]
+            clamped = blocks[1].clamp(low, high) if content is not None else None
+            weight = blocks[0].sub_(1.0 if clamped is None else clamped).mul_(PAIR_TEMPERATURE).exp_().triu_(1)
+            total += weight.sum()
+            _add_gradient(gradients[0], weight, operands[0], start, stop)
+            if clamped is not None:
+                _add_gradient(gradients[1], -weight * (clamped == blocks[1]), operands[1], start, stop)
+        ctx.save_for_backward(*(g * (PAIR_TEMPERATURE / total) for g in gradients))
+        return torch.log(total / (n * (n - 1) / 2))
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        return outputs[0] * saved[0], outputs[0] * saved[1] if len(saved) == 2 else None, None, None
+
+
+def _cosines(x: Tensor, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+    """Inner products of rows start..stop with rows start..n."""
+    with torch.autocast(x.device.type, enabled=False):
+        return (x[start:stop] @ x[start:].T).to(dtype)
+
+
+def _add_gradient(gradient: Tensor, weight: Tensor, x: Tensor, start: int, stop: int) -> None:
+    """Add weight @ x to the block's rows and weight^T @ x to its columns (pairs above the diagonal only)."""
+    with torch.autocast(x.device.type, enabled=False):
+        weight = weight.to(x.dtype)
+        gradient[start:stop] += weight @ x[start:]
+        gradient[start:] += weight.T @ x[start:stop]
