@@ -1,0 +1,1 @@
+"""Evaluation: ranked lists, metrics of each user, significance."""

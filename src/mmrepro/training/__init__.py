@@ -1,0 +1,1 @@
+"""Training: batches, the loop, checkpoints, and one run from files to files."""

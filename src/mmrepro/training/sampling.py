@@ -1,0 +1,75 @@
+"""Batch order and negative items, vectorised and a pure function of (seed, epoch)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from mmrepro.errors import MmreproError
+from mmrepro.models.base import Batch, TrainingInteractions
+
+
+class NegativeSampler:
+    """Draws, for each user of a list, an item of the pool that is none of the user's training items.
+
+    No draw is ever rejected: a user with m training items has |pool| - m others, the r-th of which is found by a
+    binary search in the sorted training items, each lowered by its rank. Memory: one int64 a training pair.
+
+    Parameters
+    ----------
+    interactions
+        The training pairs.
+    train_items_only
+        Pool of the items with a training interaction (the `released` protocol) instead of all items.
+
+    Raises
+    ------
+    MmreproError
+        If some user has interacted with the whole pool.
+    """
+
+    def __init__(self, interactions: TrainingInteractions, train_items_only: bool = False) -> None:
+        n_users, n_items = interactions.n_users, interactions.n_items
+        self.pool = np.unique(interactions.items) if train_items_only else np.arange(n_items)
+        self.stride = np.int64(len(self.pool) + 1)
+        pairs = np.unique(interactions.users.astype(np.int64) * n_items + interactions.items)
+        users, positions = pairs // n_items, np.searchsorted(self.pool, pairs % n_items)
+        counts = np.bincount(users, minlength=n_users)
+        self.first = np.concatenate([[0], np.cumsum(counts)])
+        self.free = len(self.pool) - counts
+        if (self.free[counts > 0] == 0).any():
+            user = int(np.flatnonzero((self.free == 0) & (counts > 0))[0])
+            raise MmreproError(
+                f"user {user} has a training interaction with every item, so no negative item exists; drop that user"
+            )
+        rank = np.arange(len(pairs)) - self.first[users]
+        self.keys = users * self.stride + positions - rank
+
+    def draw(self, users: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Return one negative item a user, shape of `users`, uniform over the user's non-training items of the pool."""
+        choice = generator.integers(0, self.free[users])
+        before = np.searchsorted(self.keys, users * self.stride + choice, side="right") - self.first[users]
+        return self.pool[choice + before]
+
+
+def epoch_batches(
+    interactions: TrainingInteractions, sampler: NegativeSampler | None, batch_size: int, seed: int, epoch: int
+) -> Iterator[Batch]:
+    """Yield the batches of an epoch: all training pairs in random order, the last batch shorter.
+
+    Parameters
+    ----------
+    sampler
+        Source of negatives; None repeats the positives (for models that sample none).
+    seed, epoch
+        Order and negatives are a function of these two alone, so that a resumed run sees the same batches.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(interactions.users))
+    users, positives = interactions.users[order], interactions.items[order]
+    negatives = positives if sampler is None else sampler.draw(users, generator)
+    columns = [torch.from_numpy(np.ascontiguousarray(c, dtype=np.int64)) for c in (users, positives, negatives)]
+    for parts in zip(*(c.split(batch_size) for c in columns), strict=True):
+        yield Batch(*parts)
