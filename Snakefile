@@ -1,0 +1,45 @@
+"""mmrepro: from raw data to the tables of a study. `snakemake --cores all` makes the embedded study."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+if "study" not in config:  # Snakemake would merge another study over a default loaded here
+
+    configfile: "config/studies/miniature.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+wildcard_constraints:
+    dataset=r"[a-z0-9-]+",
+    features=r"[a-z0-9-]+",
+    modality=r"[a-z0-9_]+",
+    model=r"[a-z0-9_]+",
+    hash=r"[0-9a-f]{12}",
+    seed=r"\d+",
+    study=r"[a-z0-9-]+",
+
+
+include: "workflow/rules/datasets.smk"
+include: "workflow/rules/features.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/reporting.smk"
+include: "workflow/rules/tracking.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+localrules:
+    all,
+    track,
+
+
+rule all:
+    """Every table of the study, and its runs in MLflow."""
+    default_target: True
+    input:
+        tables=rules.tables.output.main,
+        tracking=rules.track.output,

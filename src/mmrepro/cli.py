@@ -1,0 +1,191 @@
+"""One command a stage, files in, files out; heavy packages are imported inside the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmrepro.errors import MmreproError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+
+Output = Annotated[Path, typer.Option(help="where the result is written")]
+StudyFile = Annotated[Path, typer.Argument(help="config/studies/<study>.yaml")]
+
+Slice = Annotated[str, typer.Option(help="keys of the study replaced for this invocation, as JSON")]
+
+
+def mirror_folder() -> Path | None:
+    """Return the folder named by MMREPRO_MIRROR, if set."""
+    value = os.environ.get("MMREPRO_MIRROR")
+    return Path(value) if value else None
+
+
+@app.command()
+def fetch(config: Path, output: Output) -> None:
+    """Bring a data set's raw files here, from MMREPRO_MIRROR or their urls, and verify them."""
+    from mmrepro.config import DatasetConfig, load
+    from mmrepro.datasets.fetch import fetch as run
+
+    run(load(DatasetConfig, config), output, mirror_folder())
+
+
+@app.command()
+def prepare(config: Path, raw: Path, output: Output) -> None:
+    """Clean, filter, re-index and split a data set."""
+    from mmrepro.config import DatasetConfig, load
+    from mmrepro.datasets.prepare import prepare as run
+
+    run(load(DatasetConfig, config), raw, output)
+
+
+@app.command()
+def extract(config: Path, modality: str, prepared: Path, raw: Path, output: Output) -> None:
+    """Encode one modality of all items into a feature table."""
+    from mmrepro.config import FeatureSetConfig, load
+    from mmrepro.features.extract import extract as run
+
+    run(load(FeatureSetConfig, config), modality, prepared, raw, output)
+
+
+@app.command()
+def item_graph(config: Path, modality: str, features: Path, output: Output) -> None:
+    """Find each item's nearest items by feature cosine."""
+    from mmrepro.config import FeatureSetConfig, load
+    from mmrepro.features.item_graph import build_item_graph
+
+    build_item_graph(features, modality, load(FeatureSetConfig, config).neighbours, output)
+
+
+@app.command()
+def train(
+    run: Annotated[str, typer.Option(help="the run's configuration as JSON")],
+    seed: Annotated[int, typer.Option()],
+    prepared: Annotated[Path, typer.Option()],
+    output: Output,
+    threads: Annotated[int, typer.Option(help="threads that the scheduler grants")],
+    features: Annotated[Path | None, typer.Option()] = None,
+) -> None:
+    """Train, rank and record one run; a killed one is resumed."""
+    from mmrepro.config import RunSpec, validate
+    from mmrepro.training.run import train as start
+
+    spec = validate(RunSpec, json.loads(run), "--run")
+    if threads < spec.threads:
+        raise MmreproError(
+            f"the study asks for threads: {spec.threads}, the scheduler grants {threads}; raise --cores or lower `threads`"
+        )
+    start(spec, seed, prepared, features, output)
+
+
+@app.command()
+def select(
+    trials: Annotated[list[Path], typer.Argument(help="folders of trials, in grid order")],
+    searched: Annotated[str, typer.Option(help="names of the searched parameters, comma separated")],
+    output: Output,
+) -> None:
+    """Choose the winner of a search."""
+    from mmrepro.training.selection import select as run
+
+    run(trials, searched.split(","), output)
+
+
+@app.command()
+def tables(study: StudyFile, output: Output) -> None:
+    """Build a study's tables from the runs that exist; holes are marked."""
+    from mmrepro.reporting.tables import build_tables
+
+    build_tables(study, output, Path())
+
+
+@app.command()
+def track(study: StudyFile) -> None:
+    """Import a study's finished runs into MLflow (MLFLOW_TRACKING_URI, or results/mlflow.db)."""
+    from mmrepro.tracking import import_runs
+
+    count = import_runs(study, Path(), os.environ.get("MLFLOW_TRACKING_URI"))
+    print(f"{count} runs imported")
+
+
+@app.command()
+def status(study: StudyFile) -> None:
+    """Show what is done, running, failed and left."""
+    from mmrepro.reporting.status import status as describe
+
+    print(describe(study, Path()))
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(help="a folder of results, such as results/reference/posters")],
+) -> None:
+    """Print a folder's main table; says STALE when the code has changed since."""
+    from mmrepro.reporting.publish import show as describe
+
+    print(describe(folder))
+
+
+@app.command()
+def publish(study: StudyFile, output: Output, allow_partial: bool = False) -> None:
+    """Copy a study's tables and run records to a folder that is committed."""
+    from mmrepro.reporting.publish import publish_reference
+
+    publish_reference(study, output, Path(), allow_partial)
+
+
+@app.command()
+def recommend(
+    run: Annotated[Path, typer.Argument(help="folder of a final run")],
+    user: Annotated[str | None, typer.Option(help="a user's key")] = None,
+    liked: Annotated[str | None, typer.Option(help="keys of items somebody likes, comma separated")] = None,
+    k: Annotated[int, typer.Option(help="number of items", min=1)] = 10,
+) -> None:
+    """Recommend items to a user, or to somebody who likes certain items."""
+    from mmrepro.reporting.recommend import recommend as answer
+
+    items = [key.strip() for key in liked.split(",")] if liked else None
+    print(answer(run, Path("data/prepared"), user, items, k).to_string(index=False))
+
+
+@app.command()
+def check_reference(file: Annotated[Path, typer.Argument(help="<model>.npz, beside its dataset.npz")]) -> None:
+    """Compare a model with the reference tensors of its published program."""
+    from mmrepro.reference import check_reference as compare
+
+    result = compare(file)
+    name, worst = max(result.gradients.items(), key=lambda entry: entry[1])
+    print(f"{file.stem}: loss {result.loss:.1e} (relative)  scores {result.scores:.1e} (absolute)")
+    print(
+        f"gradients {worst:.1e} (of the largest entry; worst: {name})  {'agrees' if result.agrees else 'DOES NOT AGREE'}"
+    )
+    raise typer.Exit(0 if result.agrees else 1)
+
+
+@app.command()
+def schema(output: Annotated[Path, typer.Option()] = Path("config/schema")) -> None:
+    """Write the JSON schemas of all configuration files."""
+    from mmrepro.schemas import write_schemas
+
+    write_schemas(output)
+
+
+@app.command()
+def accept(study: StudyFile) -> None:
+    """Accept a refactoring that changes no number: run one cell again, compare bit for bit, mark the rest current."""
+    from mmrepro.accept import accept as run
+
+    print(run(study, Path()))
+
+
+def main() -> None:
+    """Run a command; a problem the user can mend is one line on stderr and exit status 1."""
+    try:
+        app()
+    except MmreproError as error:
+        print(f"mmrepro: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,150 @@
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir) / "src"))
+
+from mmrepro.config import StudyConfig, validate
+from mmrepro.errors import MmreproError
+from mmrepro.fingerprint import fingerprint
+from mmrepro.plan import RUN_FILES, Layout, complete, make_plan, plan_hash
+
+
+def study_file():
+    """The study's file: the last one named on the command line, or the default."""
+    return workflow.configfiles[-1] if workflow.configfiles else "--config"
+
+
+try:
+    STUDY = validate(StudyConfig, dict(config), str(study_file()))
+    PLAN = make_plan(STUDY, Path(workflow.basedir), str(study_file()))
+except MmreproError as error:
+    raise WorkflowError(str(error)) from None
+
+RUNS = {run.folder.as_posix(): run for run in (*PLAN.runs, *PLAN.trials)}
+SELECTIONS = {selection.path.as_posix(): selection for selection in PLAN.selections}
+STUDY_FOLDER = Layout.study(STUDY.study).as_posix()
+
+
+def reader_fingerprint(stage):
+    """A function of wildcards: the fingerprint of a stage and of the data set's reader."""
+    return lambda wildcards: fingerprint(stage, PLAN.datasets[wildcards.dataset].reader)
+
+
+def encoder_fingerprint(wildcards):
+    """Fingerprint of extraction and of the modality's encoder."""
+    return fingerprint("extract", PLAN.feature_sets[wildcards.features].modalities[wildcards.modality].encoder)
+
+
+def training_code(wildcards):
+    """Fingerprint of training and of one model."""
+    return fingerprint("train", wildcards.model)
+
+
+def settings_of(kind, *keys):
+    """A function of wildcards: the settings that a rule's result depends on, and no others."""
+    return lambda wildcards: getattr(PLAN, kind)[getattr(wildcards, keys[0])].model_dump_json(include=set(keys[1:]) or None)
+
+
+def run_folder(kind, wildcards):
+    """Folder of a run from the wildcards of its rule."""
+    w = wildcards
+    return f"results/{kind}/{w.dataset}/{w.features}/{w.model}/{w.hash}/seed{w.seed}"
+
+
+def run_inputs(kind):
+    """A function of wildcards: prepared data and features that a run reads."""
+
+    def inputs(wildcards):
+        run = RUNS[run_folder(kind, wildcards)]
+        files = {"statistics": (Layout.prepared(run.spec.dataset) / "statistics.json").as_posix()}
+        for modality in run.spec.modalities:
+            folder = Layout.features(run.spec.dataset, run.spec.features).as_posix()
+            files[modality] = f"{folder}/{modality}.json"
+            files[f"{modality}_graph"] = f"{folder}/{modality}.neighbours.npz"
+        return files
+
+    return inputs
+
+
+def run_selection(wildcards):
+    """The file with the winner that a final run waits for, if any."""
+    run = RUNS[run_folder("runs", wildcards)]
+    return run.selection.as_posix() if run.selection else []
+
+
+def run_configuration(kind):
+    """A function of wildcards: a run's configuration as JSON; the winner's values are filled in once it is known."""
+    return lambda wildcards, input: complete(RUNS[run_folder(kind, wildcards)], Path(".")).model_dump_json()
+
+
+def run_threads(kind):
+    """A function of wildcards: a run's threads."""
+    return lambda wildcards: RUNS[run_folder(kind, wildcards)].spec.threads
+
+
+def run_gpus(kind):
+    """A function of wildcards: one GPU where the study asks for one."""
+    return lambda wildcards: int(RUNS[run_folder(kind, wildcards)].spec.device == "cuda")
+
+
+def features_option(wildcards):
+    """Option that names the feature folder, for models with features."""
+    return "" if wildcards.features == "none" else f"--features data/features/{wildcards.dataset}/{wildcards.features}"
+
+
+def modality_settings(wildcards):
+    """The settings of one modality of a feature set."""
+    config = PLAN.feature_sets[wildcards.features]
+    return config.modalities[wildcards.modality].model_dump_json() + str(config.shuffle_items)
+
+
+def selection_of(wildcards):
+    """The planned selection of a search."""
+    w = wildcards
+    return SELECTIONS[f"results/searches/{w.search}/{w.dataset}/{w.features}/{w.model}/{w.hash}.json"]
+
+
+def selection_trials(wildcards):
+    """Records of the trials that a selection compares."""
+    return [f"{trial.folder.as_posix()}/run.json" for trial in selection_of(wildcards).trials]
+
+
+def trial_folders(wildcards):
+    """Folders of the trials that a selection compares."""
+    return [trial.folder.as_posix() for trial in selection_of(wildcards).trials]
+
+
+def searched_parameters(wildcards):
+    """Names of the searched parameters, comma separated."""
+    return ",".join(STUDY.search.space[wildcards.model])
+
+
+def finished_runs(wildcards):
+    """Records of all runs of the study."""
+    return [f"{run.folder.as_posix()}/run.json" for run in PLAN.runs]
+
+
+def finished_per_user(wildcards):
+    """Per-user metrics of all runs of the study."""
+    return [f"{run.folder.as_posix()}/per_user.parquet" for run in PLAN.runs]
+
+
+def study_statistics(wildcards):
+    """Statistics of the study's data sets."""
+    return [(Layout.prepared(dataset) / "statistics.json").as_posix() for dataset in STUDY.datasets]
+
+
+def published_files(wildcards):
+    """Published numbers that the study is compared with."""
+    return [f"data/published/{name}" for name in STUDY.published]
+
+
+def study_settings(wildcards):
+    """What the tables depend on in the configuration."""
+    return plan_hash(PLAN)
+
+
+def study_slice(wildcards):
+    """The data sets, models and seeds of this invocation, which --config may have narrowed."""
+    return json.dumps({"datasets": STUDY.datasets, "models": STUDY.models, "seeds": STUDY.seeds})

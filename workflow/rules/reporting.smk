@@ -1,0 +1,36 @@
+rule tables:
+    """Build every table of the study from its finished runs."""
+    input:
+        runs=finished_runs,
+        per_user=finished_per_user,
+        statistics=study_statistics,
+        published=published_files,
+    output:
+        main=report(
+            multiext(f"{STUDY_FOLDER}/tables/main", ".csv", ".md", ".tex"),
+            category="Tables",
+            labels={"study": STUDY.study},
+        ),
+        summary=f"{STUDY_FOLDER}/summary.json",
+        figure=report(
+            f"{STUDY_FOLDER}/figures/recall_at_20.svg",
+            category="Figures",
+            labels={"study": STUDY.study},
+        ),
+    params:
+        code=fingerprint("tables"),
+        study=study_settings,
+        file=study_file(),
+        slice=study_slice,
+    log:
+        f"logs/tables/{STUDY.study}.log",
+    benchmark:
+        f"logs/benchmarks/tables/{STUDY.study}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    conda:
+        "../../envs/mmrepro.yaml"
+    shell:
+        "mmrepro tables {params.file} --slice {params.slice:q} --output results > {log} 2>&1"

@@ -1,0 +1,82 @@
+rule train_trial:
+    """Try one setting of {wildcards.model} on {wildcards.dataset}, judged on validation."""
+    input:
+        unpack(run_inputs("trials")),
+    output:
+        record="results/trials/{dataset}/{features}/{model}/{hash}/seed{seed}/run.json",
+        history="results/trials/{dataset}/{features}/{model}/{hash}/seed{seed}/history.jsonl",
+        config="results/trials/{dataset}/{features}/{model}/{hash}/seed{seed}/config.yaml",
+    params:
+        code=training_code,
+        run=run_configuration("trials"),
+        features=features_option,
+    log:
+        "logs/trials/{dataset}/{features}/{model}/{hash}/seed{seed}.log",
+    benchmark:
+        "logs/benchmarks/trials/{dataset}/{features}/{model}/{hash}/seed{seed}.tsv"
+    threads: run_threads("trials")
+    resources:
+        mem_mb=2000,
+        runtime=720,
+        gpu=run_gpus("trials"),
+    conda:
+        "../../envs/mmrepro.yaml"
+    shell:
+        "mmrepro train --run {params.run:q} --seed {wildcards.seed} --threads {threads}"
+        " --prepared data/prepared/{wildcards.dataset} {params.features} --output $(dirname {output.record}) > {log} 2>&1"
+
+
+rule select:
+    """Choose the best trial of {wildcards.model} on {wildcards.dataset}."""
+    input:
+        trials=selection_trials,
+    output:
+        selection="results/searches/{search}/{dataset}/{features}/{model}/{hash}.json",
+    params:
+        code=fingerprint("select"),
+        searched=searched_parameters,
+        folders=trial_folders,
+    log:
+        "logs/searches/{search}/{dataset}/{features}/{model}/{hash}.log",
+    benchmark:
+        "logs/benchmarks/searches/{search}/{dataset}/{features}/{model}/{hash}.tsv"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    conda:
+        "../../envs/mmrepro.yaml"
+    shell:
+        "mmrepro select {params.folders} --searched {params.searched} --output {output.selection} > {log} 2>&1"
+
+
+rule train:
+    """Train {wildcards.model} on {wildcards.dataset} with seed {wildcards.seed}, rank, and keep the lists."""
+    input:
+        unpack(run_inputs("runs")),
+        selection=ancient(run_selection),
+    output:
+        record="results/runs/{dataset}/{features}/{model}/{hash}/seed{seed}/run.json",
+        lists="results/runs/{dataset}/{features}/{model}/{hash}/seed{seed}/lists.parquet",
+        per_user="results/runs/{dataset}/{features}/{model}/{hash}/seed{seed}/per_user.parquet",
+        model="results/runs/{dataset}/{features}/{model}/{hash}/seed{seed}/model.pt",
+        history="results/runs/{dataset}/{features}/{model}/{hash}/seed{seed}/history.jsonl",
+        config="results/runs/{dataset}/{features}/{model}/{hash}/seed{seed}/config.yaml",
+    params:
+        code=training_code,
+        run=run_configuration("runs"),
+        features=features_option,
+    log:
+        "logs/runs/{dataset}/{features}/{model}/{hash}/seed{seed}.log",
+    benchmark:
+        "logs/benchmarks/runs/{dataset}/{features}/{model}/{hash}/seed{seed}.tsv"
+    threads: run_threads("runs")
+    resources:
+        mem_mb=2000,
+        runtime=720,
+        gpu=run_gpus("runs"),
+    conda:
+        "../../envs/mmrepro.yaml"
+    shell:
+        "mmrepro train --run {params.run:q} --seed {wildcards.seed} --threads {threads}"
+        " --prepared data/prepared/{wildcards.dataset} {params.features} --output $(dirname {output.record}) > {log} 2>&1"

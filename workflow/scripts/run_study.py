@@ -1,0 +1,76 @@
+"""Run `snakemake` until nothing is left to do; what `make` calls. Arguments are handed on to snakemake.
+
+One study runs at a time in a folder. A lock that a killed Snakemake left behind is removed. A search may change the
+settings of final runs, which Snakemake sees at its next start: hence the repetition.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+ROUNDS = 5
+DONE = "Nothing to be done"
+
+
+def other_snakemake() -> int | None:
+    """Process number of a Snakemake that was started in this folder by other means."""
+    for process in psutil.process_iter():
+        try:
+            named = any(Path(word).name == "snakemake" for word in process.cmdline()[:3])
+            if named and process.cwd() == str(Path.cwd()):
+                return process.pid
+        except psutil.Error:
+            continue
+    return None
+
+
+def snakemake(*arguments: str) -> int:
+    """Run Snakemake in the terminal; signals reach it, and it decides how to stop."""
+    process = subprocess.Popen(["snakemake", *arguments])
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    return process.wait()
+
+
+def dry_run(arguments: list[str]) -> tuple[bool, str]:
+    """Whether a dry run succeeds, and what it says."""
+    result = subprocess.run(["snakemake", *arguments, "--dry-run", "--quiet", "rules"], capture_output=True, text=True)
+    return result.returncode == 0, result.stdout + result.stderr
+
+
+def run(arguments: list[str]) -> int:
+    """Run the workflow until a dry run plans nothing."""
+    if (number := other_snakemake()) is not None:
+        print(f"snakemake (process {number}) is running in this folder; wait for it, or end it", file=sys.stderr)
+        return 1
+    if any(Path(".snakemake/locks").glob("*")) and (status := snakemake(*arguments, "--unlock")):
+        return status
+    for _ in range(ROUNDS):
+        valid, message = dry_run(arguments)
+        if not valid or DONE in message:
+            print(message.strip(), file=sys.stdout if valid else sys.stderr)
+            return 0 if valid else 1
+        if status := snakemake(*arguments, "--rerun-incomplete"):
+            return status if status > 0 else 128 - status
+    print(f"snakemake still plans jobs after {ROUNDS} rounds; `snakemake -n` says why", file=sys.stderr)
+    return 1
+
+
+def main() -> int:
+    """Take the lock and run."""
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches Snakemake itself, which is waited for
+    try:
+        with FileLock(".make.lock", timeout=0):
+            return run(sys.argv[1:])
+    except Timeout:
+        print("another `make` is running in this folder; wait for it to end", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
