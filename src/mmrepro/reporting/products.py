@@ -1,0 +1,36 @@
+"""What the tables of a study are: metrics, cutoffs and files; light enough to be read by the Snakefile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmrepro.config import StudyConfig
+
+ACCURACY_METRICS = ("recall", "ndcg", "precision", "map", "hit_rate")
+BEYOND_ACCURACY_METRICS = ("coverage", "novelty")
+METRICS = ACCURACY_METRICS + BEYOND_ACCURACY_METRICS
+HEADLINE_METRICS = ("recall", "ndcg")
+SUMMARY = Path("summary.json")
+
+
+def headline_cutoffs(study: StudyConfig) -> tuple[int, ...]:
+    """Return the cutoffs of the readable tables: 10 and 20, or the two largest where the study ranks neither."""
+    return tuple(k for k in (10, 20) if k in study.cutoffs) or tuple(sorted(study.cutoffs)[-2:])
+
+
+def headline_columns(study: StudyConfig) -> tuple[tuple[str, int], ...]:
+    """Return metric and cutoff of the columns of the readable tables."""
+    return tuple((metric, k) for metric in HEADLINE_METRICS for k in headline_cutoffs(study))
+
+
+def figure_file(study: StudyConfig) -> Path:
+    """Return the figure's path below the study's folder, `figures/recall_at_20.svg` for most studies."""
+    return Path("figures") / f"recall_at_{headline_cutoffs(study)[-1]}.svg"
+
+
+def table_files(study: StudyConfig) -> tuple[Path, ...]:
+    """Return all files that `build_tables` writes below the study's folder."""
+    names = [f"{table}.{ending}" for table in ("main", "datasets") for ending in ("csv", "md", "tex")]
+    names += ["significance.csv", "cost.csv", "cost.md"]
+    names += ["search.csv"] if study.search else []
+    return (*(Path("tables") / name for name in names), figure_file(study), SUMMARY)

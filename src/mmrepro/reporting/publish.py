@@ -1,0 +1,147 @@
+"""Reference results: the tables of a study with the records of all its runs, committed, and how they are shown."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmrepro.errors import MmreproError
+from mmrepro.fingerprint import training_fingerprint
+from mmrepro.plan import PlannedRun, plan_of_file
+from mmrepro.provenance import write_text
+from mmrepro.reporting.collect import read_record
+from mmrepro.reporting.products import SUMMARY
+from mmrepro.reporting.tables import write_tables
+
+RECORDS = "runs.jsonl"
+_ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/:]+/)+([^\s/:]+)")
+
+
+def publish_reference(study_file: Path, output: Path, root: Path = Path(), allow_partial: bool = False) -> Path:
+    """Write a study's tables, figure, summary and the records of its runs and trials to `<output>/<study>`.
+
+    The tables are built anew from the records that are written beside them, so that the two cannot disagree. An older
+    folder of that study is replaced as a whole.
+
+    Parameters
+    ----------
+    study_file
+        The study's file, relative to `root` or absolute.
+    output
+        Usually `results/reference`.
+    root
+        Folder that holds `config/`, `data/` and `results/`.
+    allow_partial
+        Publish although planned runs are missing.
+
+    Returns
+    -------
+    Path
+        The folder written.
+
+    Raises
+    ------
+    MmreproError
+        When planned runs are missing, when runs come from an unknown, changed or another commit; names the runs.
+    """
+    plan = plan_of_file(study_file, root)
+    planned = sorted({run.folder: run for run in (*plan.runs, *plan.trials)}.items())
+    records = {run.folder: (run, read_record(run, root)) for _, run in planned}
+    finished = {folder: record for folder, (_, record) in records.items() if record is not None}
+    if not allow_partial:
+        _refuse_holes([run for run, record in records.values() if record is None])
+    _refuse_unclear_code(finished)
+    folder = output / plan.study.study
+    temporary = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        write_tables(plan, temporary, root)
+        lines = [json.dumps({"folder": path.as_posix(), **_portable(finished[path])}) for path in sorted(finished)]
+        write_text(temporary / RECORDS, "".join(f"{line}\n" for line in lines))
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def show(folder: Path, current_code: Mapping[str, str] | None = None) -> str:
+    """Return the main table of a study's folder.
+
+    Parameters
+    ----------
+    folder
+        Such as `results/reference/posters` or `results/miniature`.
+    current_code
+        Model to the fingerprint of today's code; computed unless given.
+
+    Returns
+    -------
+    str
+        `tables/main.md`, after a line 'STALE: ...' where the code of a model has changed since its runs.
+
+    Raises
+    ------
+    MmreproError
+        When the folder holds no tables.
+    """
+    try:
+        recorded = json.loads((folder / SUMMARY).read_text())["code"]
+        text = (folder / "tables/main.md").read_text()
+    except (FileNotFoundError, NotADirectoryError):
+        valid = ", ".join(sorted(path.parent.name for path in folder.parent.glob(f"*/{SUMMARY}")))
+        raise MmreproError(f"{folder}: no tables there; folders with tables beside it: {valid or 'none'}") from None
+    stale = [model for model, code in sorted(recorded.items()) if code != _todays(model, current_code)]
+    if not stale:
+        return text
+    return f"STALE: the code of {', '.join(stale)} has changed since these runs; run the study again.\n\n{text}"
+
+
+def _todays(model: str, current_code: Mapping[str, str] | None) -> str | None:
+    """Fingerprint of a model's code now; None where the model is no more."""
+    if current_code is not None:
+        return current_code.get(model)
+    exists = (Path(__file__).parents[1] / "models" / f"{model}.py").is_file()
+    return training_fingerprint(model) if exists else None
+
+
+def _refuse_holes(holes: list[PlannedRun]) -> None:
+    if holes:
+        raise MmreproError(
+            f"not finished: {_named([run.folder for run in holes])}; run the study to its end, or allow a partial "
+            "publication (--allow-partial)"
+        )
+
+
+def _refuse_unclear_code(finished: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Every record must name the one clean commit that all were made from."""
+    if not finished:
+        raise MmreproError("no run of this study has finished; run it first")
+    states = {folder: record.get("git") or {} for folder, record in finished.items()}
+    unclear = [folder for folder, git in states.items() if git.get("dirty") is not False or not git.get("commit")]
+    if unclear:
+        raise MmreproError(f"made from uncommitted code: {_named(unclear)}; commit, delete these folders and run again")
+    by_commit: dict[str, list[Path]] = {}
+    for folder, git in states.items():
+        by_commit.setdefault(git["commit"], []).append(folder)
+    if len(by_commit) > 1:
+        parts = [f"{commit[:10]}: {_named(folders)}" for commit, folders in sorted(by_commit.items())]
+        raise MmreproError(f"made from different commits: {'; '.join(parts)}; run them again from one")
+
+
+def _named(folders: list[Path]) -> str:
+    listed = ", ".join(path.as_posix() for path in sorted(folders)[:5])
+    return listed + (f" and {len(folders) - 5} more" if len(folders) > 5 else "")
+
+
+def _portable(value: Any) -> Any:
+    """The value with absolute paths cut down to their last part: they belong to one machine."""
+    if isinstance(value, Mapping):
+        return {key: _portable(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_portable(entry) for entry in value]
+    return _ABSOLUTE_PATH.sub(r"\1", value) if isinstance(value, str) else value

@@ -1,0 +1,213 @@
+"""The main table for readers: models by metrics, with marks, published numbers, and a footer that hides nothing."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from mmrepro.columns import TEST, Columns
+from mmrepro.config import Protocol
+from mmrepro.plan import Plan
+from mmrepro.reporting import published
+from mmrepro.reporting.collect import Collection
+from mmrepro.reporting.main_table import NOT_RUN, difference_percent
+from mmrepro.reporting.products import headline_columns
+from mmrepro.reporting.published import PublishedNumber
+from mmrepro.reporting.render import Block, Cell, Table, cells
+
+STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+NAMES = {"recall": "R", "ndcg": "N"}
+Row = Mapping[Hashable, Any]
+
+
+def main_table(
+    plan: Plan,
+    collection: Collection,
+    frame: pd.DataFrame,
+    significance: pd.DataFrame,
+    numbers: Mapping[published.Cell, PublishedNumber],
+) -> Table:
+    """Return the readable main table.
+
+    Parameters
+    ----------
+    plan, collection
+        The study and what exists of it.
+    frame, significance
+        What `main_frame` and `significance_frame` return.
+    numbers
+        Published numbers, for the footer.
+
+    Returns
+    -------
+    Table
+        A block for each data set and protocol; test recall and NDCG.
+    """
+    blocks = []
+    for dataset, protocol in itertools.product(plan.study.datasets, plan.study.protocols):
+        chosen = (frame[Columns.DATASET] == dataset) & (frame[Columns.PROTOCOL] == protocol)
+        rows = frame[chosen & (frame[Columns.SPLIT] == TEST)].to_dict("records")
+        tests = significance[(significance[Columns.DATASET] == dataset) & (significance[Columns.PROTOCOL] == protocol)]
+        blocks.append(_block(plan, f"{dataset}, protocol {protocol}", rows, tests.to_dict("records")))
+    columns = ("model", *(f"{NAMES[metric]}@{k}" for metric, k in headline_columns(plan.study)))
+    footer = _footer(plan, collection, significance, numbers)
+    return Table(plan.study.title, columns, tuple(blocks), footer)
+
+
+def _block(plan: Plan, title: str, rows: Sequence[Row], tests: Sequence[Row]) -> Block:
+    columns = headline_columns(plan.study)
+    lines: list[tuple[Cell, ...]] = []
+    for model in plan.study.models:
+        found = {(r[Columns.METRIC], r[Columns.K]): r for r in rows if r[Columns.MODEL] == model}
+        chosen = [found[column] for column in columns]
+        lines.append((Cell(_label(chosen[0])), *(_value(row) for row in chosen)))
+        if any(row[Columns.PUBLISHED] is not None for row in chosen):
+            lines.append((Cell("↳ published (ours against it)"), *(_published(row) for row in chosen)))
+    if tests:
+        by_column = {(row[Columns.METRIC], row[Columns.K]): row for row in tests}
+        chosen = [by_column[column] for column in columns]
+        lines.append(cells(f"{plan.study.focus} over the best other", *(_improvement(row) for row in chosen)))
+        lines.append(cells("↳ best other", *(str(row["other"]) for row in chosen)))
+        lines.append(cells("↳ p, Holm-corrected", *(f"{row['p_holm']:.2g}" for row in chosen)))
+    return Block(title, tuple(lines))
+
+
+def _label(row: Row) -> str:
+    """The model's name with what a reader must know about its runs."""
+    remarks = [
+        part
+        for part in str(row[Columns.VERDICT]).split("; ")
+        if part not in ("best", "second", NOT_RUN, "") and not part.startswith("published ")
+    ]
+    return f"{row[Columns.MODEL]} [{', '.join(remarks)}]" if remarks else str(row[Columns.MODEL])
+
+
+def _value(row: Row) -> Cell:
+    if row[Columns.N_SEEDS] == 0:
+        return Cell(NOT_RUN)
+    spread: str = "" if pd.isna(row[Columns.STD]) else f" ± {row[Columns.STD]:.4f}"
+    parts = str(row[Columns.VERDICT]).split("; ")
+    return Cell(
+        f"{row[Columns.MEAN]:.4f}{spread}", "best" if "best" in parts else "second" if "second" in parts else ""
+    )
+
+
+def _published(row: Row) -> Cell:
+    value = row[Columns.PUBLISHED]
+    if not isinstance(value, float):
+        return Cell(str(value))
+    difference = difference_percent(row[Columns.MEAN], value) if row[Columns.N_SEEDS] else None
+    return Cell(f"{value:.4f}" if difference is None else f"{value:.4f} ({_signed(difference)} %)")
+
+
+def _improvement(row: Row) -> str:
+    if pd.isna(row["improvement_percent"]):
+        return "n/a"
+    stars = next((stars for level, stars in STARS if row["p_holm"] < level), "")
+    return f"{_signed(row['improvement_percent'])} %{stars}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def _footer(
+    plan: Plan, collection: Collection, significance: pd.DataFrame, numbers: Mapping[published.Cell, PublishedNumber]
+) -> tuple[str, ...]:
+    study = plan.study
+    lines = [
+        "R recall, N NDCG on the test split, mean ± sample standard deviation over seeds "
+        f"{', '.join(map(str, study.seeds))}; bold: best, underlined: second best of its block; equal values share a rank.",
+    ]
+    if len(significance):
+        lines.append(
+            f"Improvement of {study.focus} over the best other model in percent; stars by the p-value of Wilcoxon's "
+            f"signed-rank test over users (each user's mean over seeds first), Holm-corrected over the {len(significance)} "
+            "comparisons of this table: *** p < 0.001, ** p < 0.01, * p < 0.05."
+        )
+    else:
+        lines.append(f"No improvement is tested: {study.focus} and another model must both have been run.")
+    for name, config in study.protocols.items():
+        lines.append(f"Protocol {name}: {_switches(config.resolve())}.")
+    return (*lines, *_published_notes(plan, numbers), *_feature_notes(collection), *_run_notes(plan, collection))
+
+
+def _switches(protocol: Protocol) -> str:
+    values = protocol.model_dump(mode="json")
+    return ", ".join(f"{key} {'no' if value is None else value}" for key, value in values.items())
+
+
+def _published_notes(plan: Plan, numbers: Mapping[published.Cell, PublishedNumber]) -> list[str]:
+    """Sources of the published numbers that stand in the table, or could."""
+    literature = {d.literature_split for d in plan.datasets.values() if d.literature_split}
+    columns = headline_columns(plan.study)
+    used = {
+        f"{number.source} (protocol {number.protocol})"
+        for (dataset, model, metric, k), number in numbers.items()
+        if dataset in literature and model in plan.study.models and (metric, k) in columns
+    }
+    notes = [f"Published numbers: {'; '.join(sorted(used))}."] if used else []
+    if literature:
+        notes.append(
+            f"'{published.NOT_TRANSCRIBED}': the literature uses this split, but its number is not known here; "
+            "add it to data/published/papers.csv."
+        )
+    return notes
+
+
+def _feature_notes(collection: Collection) -> list[str]:
+    """Encoders and items without features, as the runs record them."""
+    encoders: dict[str, set[str]] = {}
+    missing: dict[str, set[str]] = {}
+    for run in collection.runs:
+        data, spec = run.record.get("data", {}), run.planned.spec
+        for modality, encoder in (data.get("encoders") or {}).items():
+            warning = " (random weights, not trained)" if "random" in str(encoder) else ""
+            encoders.setdefault(f"{modality} by {encoder}{warning}", set()).add(spec.dataset)
+        for modality, count in (data.get("missing") or {}).items():
+            if count:
+                missing.setdefault(spec.dataset, set()).add(f"{count} {modality}")
+    order = {name: i for i, name in enumerate(dict.fromkeys(r.planned.spec.dataset for r in collection.runs))}
+    notes = [
+        f"Features: {encoder} on {', '.join(sorted(datasets, key=order.__getitem__))}."
+        for encoder, datasets in sorted(encoders.items())
+    ]
+    if missing:
+        counts = "; ".join(
+            f"{name}: {', '.join(sorted(missing[name]))}" for name in sorted(missing, key=order.__getitem__)
+        )
+        notes.append(f"Items without a feature of their own: {counts}.")
+    return notes
+
+
+def _run_notes(plan: Plan, collection: Collection) -> list[str]:
+    """Holes, staleness, mixed versions and devices, and the study's own note."""
+    notes = []
+    if collection.holes:
+        names = dict.fromkeys(
+            f"{run.spec.dataset}/{run.spec.model}/{run.protocol_name} seed {run.seed}" for run in collection.holes
+        )
+        listed = [*names][:12]
+        more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
+        notes.append(f"Not run: {len(collection.holes)} of {len(plan.runs)} runs: {', '.join(listed)}{more}.")
+    if any("stale" in run.flags for run in collection.runs):
+        notes.append("'stale': made by code that has changed since; run the study again.")
+    for flag, values in (("mixed versions", _versions(collection)), ("mixed devices", _devices(collection))):
+        if len(values) > 1:
+            notes.append(f"Runs of {flag}: {' | '.join(values)}.")
+    return [*notes, plan.study.note] if plan.study.note else notes
+
+
+def _versions(collection: Collection) -> list[str]:
+    """Only the packages whose versions differ."""
+    records = [run.record.get("versions") or {} for run in collection.runs]
+    names = sorted({name for record in records for name in record})
+    differing = [name for name in names if len({record.get(name) for record in records}) > 1]
+    return sorted({", ".join(f"{name} {record.get(name, 'none')}" for name in differing) for record in records})
+
+
+def _devices(collection: Collection) -> list[str]:
+    return sorted({f"{run.record.get('device')} ({run.record.get('device_name')})" for run in collection.runs})

@@ -1,0 +1,100 @@
+"""All tables of a study, from the runs that exist: `results/<study>/tables`, its figure and its summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mmrepro.plan import Plan, plan_of_file
+from mmrepro.provenance import atomic_path, write_json, write_text
+from mmrepro.reporting.collect import collect
+from mmrepro.reporting.figures import draw_figure
+from mmrepro.reporting.main_table import main_frame, significance_frame
+from mmrepro.reporting.products import SUMMARY, figure_file
+from mmrepro.reporting.published import load_published, published_files
+from mmrepro.reporting.readable import main_table
+from mmrepro.reporting.render import Table, to_latex, to_markdown
+from mmrepro.reporting.side_tables import (
+    cost_frame,
+    cost_table,
+    datasets_frame,
+    datasets_table,
+    search_frame,
+    summary,
+)
+
+
+def build_tables(
+    study_file: Path,
+    output: Path,
+    root: Path = Path(),
+    changes: Mapping[str, Any] | None = None,
+    current_code: Mapping[str, str] | None = None,
+) -> None:
+    """Write all tables of a study, its figure and its summary to `<output>/<study>/`.
+
+    Every file but `cost.*` is a function of data, code and seeds: building twice gives the same bytes.
+
+    Parameters
+    ----------
+    study_file
+        The study's file, relative to `root` or absolute.
+    output
+        Folder that receives `<study>/tables/`, `<study>/figures/` and `<study>/summary.json`; usually `results`.
+    root
+        Folder that holds `config/`, `data/` and `results/`.
+    changes
+        Keys of the study replaced for this call, as by Snakemake's --config.
+    current_code
+        Model to the fingerprint of today's code; computed unless given.
+
+    Raises
+    ------
+    MmreproError
+        When the study, a run's record or a file of published numbers cannot be read.
+    """
+    plan = plan_of_file(study_file, root, **(changes or {}))
+    write_tables(plan, output / plan.study.study, root, current_code)
+
+
+def write_tables(plan: Plan, folder: Path, root: Path, current_code: Mapping[str, str] | None = None) -> None:
+    """Write the tables of a resolved study to a folder; see `build_tables`."""
+    code = todays_code(plan.study.models) if current_code is None else current_code
+    collection = collect(plan, root, code)
+    numbers = load_published(root / path for path in published_files(plan.study))
+    frame = main_frame(plan, collection, numbers)
+    significance = significance_frame(plan, collection, frame, root)
+    datasets, cost = datasets_frame(plan, root), cost_frame(plan, root)
+    tables = folder / "tables"
+    label = plan.study.study
+    _write_csv(tables / "main.csv", frame)
+    _write_readable(tables / "main", main_table(plan, collection, frame, significance, numbers), f"tab:{label}")
+    _write_csv(tables / "significance.csv", significance)
+    _write_csv(tables / "datasets.csv", datasets)
+    _write_readable(tables / "datasets", datasets_table(datasets), f"tab:{label}-datasets")
+    _write_csv(tables / "cost.csv", cost)
+    write_text(tables / "cost.md", to_markdown(cost_table(cost)))
+    if plan.study.search is not None:
+        _write_csv(tables / "search.csv", search_frame(plan, root))
+    draw_figure(plan, collection, folder / figure_file(plan.study))
+    write_json(folder / SUMMARY, summary(plan, collection, frame))
+
+
+def todays_code(models: tuple[str, ...]) -> dict[str, str]:
+    """Return model to the fingerprint of the code that would train it now."""
+    from mmrepro.fingerprint import training_fingerprint
+
+    return {model: training_fingerprint(model) for model in models}
+
+
+def _write_csv(path: Path, frame: pd.DataFrame) -> None:
+    with atomic_path(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def _write_readable(stem: Path, table: Table, label: str) -> None:
+    write_text(stem.with_suffix(".md"), to_markdown(table))
+    write_text(stem.with_suffix(".tex"), to_latex(table, label))
