@@ -96,19 +96,19 @@ def select(
 
 
 @app.command()
-def tables(study: StudyFile, output: Output) -> None:
+def tables(study: StudyFile, output: Output, slice: Slice = "{}") -> None:
     """Build a study's tables from the runs that exist; holes are marked."""
     from mmrepro.reporting.tables import build_tables
 
-    build_tables(study, output, Path())
+    build_tables(study, output, Path(), json.loads(slice))
 
 
 @app.command()
-def track(study: StudyFile) -> None:
+def track(study: StudyFile, slice: Slice = "{}") -> None:
     """Import a study's finished runs into MLflow (MLFLOW_TRACKING_URI, or results/mlflow.db)."""
     from mmrepro.tracking import import_runs
 
-    count = import_runs(study, Path(), os.environ.get("MLFLOW_TRACKING_URI"))
+    count = import_runs(study, Path(), os.environ.get("MLFLOW_TRACKING_URI"), json.loads(slice))
     print(f"{count} runs imported")
 
 

@@ -328,7 +328,8 @@ def load_yaml(path: Path) -> Any:
         return yaml.safe_load(path.read_text())
     except FileNotFoundError:
         valid = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        raise MmreproError(f"{path}: no such file; {nearest(path.stem, valid)}") from None
+        hint = nearest(path.stem, valid) if valid else "check the path"
+        raise MmreproError(f"{path}: no such file; {hint}") from None
     except yaml.YAMLError as error:
         raise MmreproError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 

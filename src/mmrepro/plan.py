@@ -27,7 +27,6 @@ from mmrepro.config import (
 from mmrepro.errors import MmreproError
 
 NO_FEATURES = "none"
-RUN_FILES = ("run.json", "lists.parquet", "per_user.parquet", "config.yaml", "history.jsonl", "model.pt")
 
 
 @dataclass(frozen=True)
@@ -143,6 +142,7 @@ def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study") ->
     MmreproError
         For an unknown data set, feature set, model or parameter, each with the nearest valid name.
     """
+    _check_keys(study, root, origin)
     models = {name: load(ModelConfig, root / f"config/models/{name}.yaml") for name in study.models}
     datasets = {name: load(DatasetConfig, root / f"config/datasets/{name}.yaml") for name in study.datasets}
     if any(model.uses_features for model in models.values()):
@@ -153,7 +153,6 @@ def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study") ->
                 )
     names = sorted({name for d in study.datasets if (name := study.feature_set(d)) is not None})
     feature_sets = {name: load(FeatureSetConfig, root / f"config/features/{name}.yaml") for name in names}
-    _check_model_keys(study, origin)
     builder = _Builder(study, models, feature_sets, root, origin)
     for protocol, model, dataset in itertools.product(study.protocols, study.models, study.datasets):
         builder.add(dataset, model, protocol)
@@ -176,14 +175,22 @@ def plan_of_file(path: Path, root: Path = Path(), **changes: Any) -> Plan:
     return make_plan(validate(StudyConfig, data, str(path)), root, str(path))
 
 
-def _check_model_keys(study: StudyConfig, origin: str) -> None:
-    """Sections named after a model must name a model of some study; `--config models=` may leave some unused."""
-    known = {p.stem for p in (Path(__file__).parent / "models").glob("*.py")} - {"__init__", "base"}
-    sections = {"parameters": study.parameters, "search.space": study.search.space if study.search else {}}
-    for section, keys in sections.items():
+def _check_keys(study: StudyConfig, root: Path, origin: str) -> None:
+    """Sections named after models or data sets must name known ones; `--config` may leave some of them unused."""
+    known = sorted({p.stem for p in (Path(__file__).parent / "models").glob("*.py")} - {"__init__", "base"})
+    datasets = sorted(p.stem for p in (root / "config/datasets").glob("*.yaml"))
+    shared = study.parameters.get("all", {})
+    schemas = [json.loads(p.read_text()) for p in (root / "config/schema/models").glob("*.json")] if shared else []
+    parameters = sorted({name for schema in schemas for name in schema["properties"]})
+    for section, kind, keys, valid in (
+        ("parameters", "model", study.parameters, ["all", *known]),
+        ("parameters.all", "parameter", shared, parameters),
+        ("search.space", "model", study.search.space if study.search else {}, known),
+        ("features", "data set", study.features, ["default", *datasets]),
+    ):
         for key in keys:
-            if key != "all" and key not in known:
-                raise MmreproError(f"{origin}: `{section}` names unknown model '{key}'; {nearest(key, sorted(known))}")
+            if key not in valid:
+                raise MmreproError(f"{origin}: `{section}` names unknown {kind} '{key}'; {nearest(key, valid)}")
 
 
 class _Builder:

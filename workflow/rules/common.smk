@@ -7,12 +7,17 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 from mmrepro.config import StudyConfig, validate
 from mmrepro.errors import MmreproError
 from mmrepro.fingerprint import fingerprint
-from mmrepro.plan import RUN_FILES, Layout, complete, make_plan, plan_hash
+from mmrepro.plan import Layout, complete, make_plan, plan_hash
+from mmrepro.reporting.published import published_files as published_numbers
 
 
 def study_file():
     """The study's file: the last one named on the command line, or the default."""
-    return workflow.configfiles[-1] if workflow.configfiles else "--config"
+    if not workflow.configfiles:
+        return "--config"
+    path = Path(workflow.configfiles[-1]).absolute()
+    root = Path(workflow.basedir).absolute()
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 try:
@@ -41,9 +46,14 @@ def training_code(wildcards):
     return fingerprint("train", wildcards.model)
 
 
-def settings_of(kind, *keys):
-    """A function of wildcards: the settings that a rule's result depends on, and no others."""
-    return lambda wildcards: getattr(PLAN, kind)[getattr(wildcards, keys[0])].model_dump_json(include=set(keys[1:]) or None)
+def dataset_settings(*keys):
+    """A function of wildcards: those settings of the data set that a rule's result depends on, and no others."""
+    return lambda wildcards: PLAN.datasets[wildcards.dataset].model_dump_json(**{"include": set(keys)})
+
+
+def graph_settings(wildcards):
+    """The length of the item graph's neighbour lists."""
+    return PLAN.feature_sets[wildcards.features].neighbours
 
 
 def run_folder(kind, wildcards):
@@ -137,7 +147,7 @@ def study_statistics(wildcards):
 
 def published_files(wildcards):
     """Published numbers that the study is compared with."""
-    return [f"data/published/{name}" for name in STUDY.published]
+    return [file.as_posix() for file in published_numbers(STUDY)]
 
 
 def study_settings(wildcards):

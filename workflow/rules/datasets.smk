@@ -4,19 +4,19 @@ rule fetch:
         config=ancient("config/datasets/{dataset}.yaml"),
     output:
         manifest="data/raw/{dataset}/MANIFEST.json",
-    params:
-        code=reader_fingerprint("fetch"),
-        settings=settings_of("datasets", "dataset", "reader", "folder", "files", "options"),
     log:
         "logs/fetch/{dataset}.log",
     benchmark:
         "logs/benchmarks/fetch/{dataset}.tsv"
+    conda:
+        "../../envs/mmrepro.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=240,
-    conda:
-        "../../envs/mmrepro.yaml"
+    params:
+        code=reader_fingerprint("fetch"),
+        settings=dataset_settings("reader", "folder", "files", "options"),
     shell:
         "mmrepro fetch {input.config} --output data/raw/{wildcards.dataset} > {log} 2>&1"
 
@@ -31,19 +31,19 @@ rule prepare:
         item_list="data/prepared/{dataset}/items.parquet",
         user_list="data/prepared/{dataset}/users.parquet",
         statistics="data/prepared/{dataset}/statistics.json",
-    params:
-        code=reader_fingerprint("prepare"),
-        settings=settings_of("datasets", "dataset"),
     log:
         "logs/prepare/{dataset}.log",
     benchmark:
         "logs/benchmarks/prepare/{dataset}.tsv"
+    conda:
+        "../../envs/mmrepro.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=60,
-    conda:
-        "../../envs/mmrepro.yaml"
+    params:
+        code=reader_fingerprint("prepare"),
+        settings=dataset_settings("reader", "options", "k_core", "drop_duplicates", "split", "cold_users", "expected"),
     shell:
         "mmrepro prepare {input.config} data/raw/{wildcards.dataset}"
         " --output data/prepared/{wildcards.dataset} > {log} 2>&1"

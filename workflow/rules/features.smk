@@ -8,19 +8,19 @@ rule extract:
     output:
         matrix="data/features/{dataset}/{features}/{modality}.npy",
         record="data/features/{dataset}/{features}/{modality}.json",
-    params:
-        code=encoder_fingerprint,
-        settings=modality_settings,
     log:
         "logs/extract/{dataset}/{features}/{modality}.log",
     benchmark:
         "logs/benchmarks/extract/{dataset}/{features}/{modality}.tsv"
+    conda:
+        "../../envs/mmrepro.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=240,
-    conda:
-        "../../envs/mmrepro.yaml"
+    params:
+        code=encoder_fingerprint,
+        settings=modality_settings,
     shell:
         "mmrepro extract {input.config} {wildcards.modality} data/prepared/{wildcards.dataset}"
         " data/raw/{wildcards.dataset} --output data/features/{wildcards.dataset}/{wildcards.features} > {log} 2>&1"
@@ -34,19 +34,19 @@ rule item_graph:
         record="data/features/{dataset}/{features}/{modality}.json",
     output:
         graph="data/features/{dataset}/{features}/{modality}.neighbours.npz",
-    params:
-        code=fingerprint("item_graph"),
-        settings=settings_of("feature_sets", "features", "neighbours"),
     log:
         "logs/item_graph/{dataset}/{features}/{modality}.log",
     benchmark:
         "logs/benchmarks/item_graph/{dataset}/{features}/{modality}.tsv"
+    conda:
+        "../../envs/mmrepro.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=60,
-    conda:
-        "../../envs/mmrepro.yaml"
+    params:
+        code=fingerprint("item_graph"),
+        settings=graph_settings,
     shell:
         "mmrepro item-graph {input.config} {wildcards.modality} data/features/{wildcards.dataset}/{wildcards.features}"
         " --output data/features/{wildcards.dataset}/{wildcards.features} > {log} 2>&1"

@@ -17,20 +17,20 @@ rule tables:
             category="Figures",
             labels={"study": STUDY.study},
         ),
+    log:
+        f"logs/tables/{STUDY.study}.log",
+    benchmark:
+        f"logs/benchmarks/tables/{STUDY.study}.tsv"
+    conda:
+        "../../envs/mmrepro.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
     params:
         code=fingerprint("tables"),
         study=study_settings,
         file=study_file(),
         slice=study_slice,
-    log:
-        f"logs/tables/{STUDY.study}.log",
-    benchmark:
-        f"logs/benchmarks/tables/{STUDY.study}.tsv"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    conda:
-        "../../envs/mmrepro.yaml"
     shell:
         "mmrepro tables {params.file} --slice {params.slice:q} --output results > {log} 2>&1"

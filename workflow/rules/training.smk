@@ -6,21 +6,21 @@ rule train_trial:
         record="results/trials/{dataset}/{features}/{model}/{hash}/seed{seed}/run.json",
         history="results/trials/{dataset}/{features}/{model}/{hash}/seed{seed}/history.jsonl",
         config="results/trials/{dataset}/{features}/{model}/{hash}/seed{seed}/config.yaml",
-    params:
-        code=training_code,
-        run=run_configuration("trials"),
-        features=features_option,
     log:
         "logs/trials/{dataset}/{features}/{model}/{hash}/seed{seed}.log",
     benchmark:
         "logs/benchmarks/trials/{dataset}/{features}/{model}/{hash}/seed{seed}.tsv"
+    conda:
+        "../../envs/mmrepro.yaml"
     threads: run_threads("trials")
     resources:
         mem_mb=2000,
         runtime=720,
         gpu=run_gpus("trials"),
-    conda:
-        "../../envs/mmrepro.yaml"
+    params:
+        code=training_code,
+        run=run_configuration("trials"),
+        features=features_option,
     shell:
         "mmrepro train --run {params.run:q} --seed {wildcards.seed} --threads {threads}"
         " --prepared data/prepared/{wildcards.dataset} {params.features} --output $(dirname {output.record}) > {log} 2>&1"
@@ -32,20 +32,20 @@ rule select:
         trials=selection_trials,
     output:
         selection="results/searches/{search}/{dataset}/{features}/{model}/{hash}.json",
-    params:
-        code=fingerprint("select"),
-        searched=searched_parameters,
-        folders=trial_folders,
     log:
         "logs/searches/{search}/{dataset}/{features}/{model}/{hash}.log",
     benchmark:
         "logs/benchmarks/searches/{search}/{dataset}/{features}/{model}/{hash}.tsv"
+    conda:
+        "../../envs/mmrepro.yaml"
     threads: 1
     resources:
         mem_mb=500,
         runtime=10,
-    conda:
-        "../../envs/mmrepro.yaml"
+    params:
+        code=fingerprint("select"),
+        searched=searched_parameters,
+        folders=trial_folders,
     shell:
         "mmrepro select {params.folders} --searched {params.searched} --output {output.selection} > {log} 2>&1"
 
@@ -62,21 +62,21 @@ rule train:
         model="results/runs/{dataset}/{features}/{model}/{hash}/seed{seed}/model.pt",
         history="results/runs/{dataset}/{features}/{model}/{hash}/seed{seed}/history.jsonl",
         config="results/runs/{dataset}/{features}/{model}/{hash}/seed{seed}/config.yaml",
-    params:
-        code=training_code,
-        run=run_configuration("runs"),
-        features=features_option,
     log:
         "logs/runs/{dataset}/{features}/{model}/{hash}/seed{seed}.log",
     benchmark:
         "logs/benchmarks/runs/{dataset}/{features}/{model}/{hash}/seed{seed}.tsv"
+    conda:
+        "../../envs/mmrepro.yaml"
     threads: run_threads("runs")
     resources:
         mem_mb=2000,
         runtime=720,
         gpu=run_gpus("runs"),
-    conda:
-        "../../envs/mmrepro.yaml"
+    params:
+        code=training_code,
+        run=run_configuration("runs"),
+        features=features_option,
     shell:
         "mmrepro train --run {params.run:q} --seed {wildcards.seed} --threads {threads}"
         " --prepared data/prepared/{wildcards.dataset} {params.features} --output $(dirname {output.record}) > {log} 2>&1"

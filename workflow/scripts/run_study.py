@@ -39,8 +39,9 @@ def snakemake(*arguments: str) -> int:
 
 def dry_run(arguments: list[str]) -> tuple[bool, str]:
     """Whether a dry run succeeds, and what it says."""
-    result = subprocess.run(["snakemake", *arguments, "--dry-run", "--quiet", "rules"], capture_output=True, text=True)
-    return result.returncode == 0, result.stdout + result.stderr
+    command = ["snakemake", *arguments, "--dry-run", "--quiet", "rules"]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return result.returncode == 0, result.stdout
 
 
 def run(arguments: list[str]) -> int:
@@ -52,9 +53,12 @@ def run(arguments: list[str]) -> int:
         return status
     for _ in range(ROUNDS):
         valid, message = dry_run(arguments)
-        if not valid or DONE in message:
-            print(message.strip(), file=sys.stdout if valid else sys.stderr)
-            return 0 if valid else 1
+        if not valid:
+            print(message.strip(), file=sys.stderr)
+            return 1
+        if DONE in message:
+            print(next(line for line in message.splitlines() if DONE in line))
+            return 0
         if status := snakemake(*arguments, "--rerun-incomplete"):
             return status if status > 0 else 128 - status
     print(f"snakemake still plans jobs after {ROUNDS} rounds; `snakemake -n` says why", file=sys.stderr)

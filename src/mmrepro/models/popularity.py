@@ -29,4 +29,4 @@ class Popularity(Model):
 
     def score(self, users: Tensor) -> Tensor:
         """Return the counts, the same for every user."""
-        return self.counts.expand(len(users), -1)
+        return self.counts.repeat(len(users), 1)

@@ -36,7 +36,7 @@ NOT_RUN_STYLE: dict[str, Any] = {
 def draw_figure(plan: Plan, collection: Collection, path: Path) -> None:
     """Draw test recall at the larger headline cutoff: a panel for each data set, a line for each model.
 
-    A vertical bar is a protocol's mean over seeds, the band its sample standard deviation, open shapes are single seeds.
+    A vertical bar is a protocol's mean over seeds, the band its sample standard deviation, open shapes are seeds.
     Axes need not begin at zero: positions are compared, not lengths.
 
     Parameters

@@ -120,13 +120,14 @@ def _footer(
     study = plan.study
     lines = [
         "R recall, N NDCG on the test split, mean ± sample standard deviation over seeds "
-        f"{', '.join(map(str, study.seeds))}; bold: best, underlined: second best of its block; equal values share a rank.",
+        f"{', '.join(map(str, study.seeds))}; bold: best, underlined: second best of a block; "
+        "equal values share a rank.",
     ]
     if len(significance):
         lines.append(
             f"Improvement of {study.focus} over the best other model in percent; stars by the p-value of Wilcoxon's "
-            f"signed-rank test over users (each user's mean over seeds first), Holm-corrected over the {len(significance)} "
-            "comparisons of this table: *** p < 0.001, ** p < 0.01, * p < 0.05."
+            f"signed-rank test over users (each user's mean over seeds first), Holm-corrected over the "
+            f"{len(significance)} comparisons of this table: *** p < 0.001, ** p < 0.01, * p < 0.05."
         )
     else:
         lines.append(f"No improvement is tested: {study.focus} and another model must both have been run.")
@@ -197,7 +198,7 @@ def _run_notes(plan: Plan, collection: Collection) -> list[str]:
         notes.append("'stale': made by code that has changed since; run the study again.")
     for flag, values in (("mixed versions", _versions(collection)), ("mixed devices", _devices(collection))):
         if len(values) > 1:
-            notes.append(f"Runs of {flag}: {' | '.join(values)}.")
+            notes.append(f"Runs of {flag}: {' and '.join(values)}.")
     return [*notes, plan.study.note] if plan.study.note else notes
 
 

@@ -62,7 +62,7 @@ def status(study_file: Path, root: Path = Path()) -> str:
 def log_file(run: PlannedRun) -> Path:
     """Return the log of a training job, relative to the repository."""
     relative = run.folder.relative_to("results")
-    return Path("logs/train") / relative.with_name(f"{relative.name}.log")
+    return Path("logs") / relative.with_name(f"{relative.name}.log")
 
 
 def _job(run: PlannedRun, root: Path) -> Job:

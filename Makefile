@@ -1,0 +1,68 @@
+# `make` sets the environment up and runs the embedded study; `make help` lists the rest.
+
+PYTHON ?= python3
+CORES ?= all
+STUDY ?=
+PORT ?= 5000
+BIN := .venv/bin
+LOCK := envs/requirements.lock
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := true
+unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV PYTHONHOME
+
+.PHONY: run setup test fast-test format lint types schema ui lock bench clean help
+.DEFAULT_GOAL := run
+
+run: setup  ## set up if needed, then run a study: STUDY=config/studies/<study>.yaml (the embedded one), CORES=all
+	@$(BIN)/python workflow/scripts/run_study.py --cores $(CORES) $(if $(STUDY),--configfile $(STUDY))
+
+setup: $(BIN)/.installed  ## make .venv from the lock file, where it is missing or out of date
+
+$(BIN)/.installed: $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not; try make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	awk '/^[^ ]/ {wanted = /^uv==/} wanted' $(LOCK) | $(BIN)/python -m pip install --quiet --requirement /dev/stdin
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode $(LOCK)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test: setup  ## all tests
+	$(BIN)/python -m pytest
+
+fast-test: setup  ## the tests that take seconds and need no downloaded data
+	$(BIN)/python -m pytest -m "not slow and not real"
+
+format: setup  ## format Python and Snakemake files
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/snakefmt Snakefile workflow
+
+lint: setup  ## check format and style, and Snakemake's own advice
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+types: setup  ## check types
+	$(BIN)/mypy
+
+schema: setup  ## write the JSON schemas of the configuration files
+	$(BIN)/mmrepro schema
+
+ui: setup  ## show all runs in MLflow: PORT=5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///results/mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
+
+lock: setup  ## renew the lock file from pyproject.toml
+	$(BIN)/uv pip compile --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --all-extras \
+		--no-header --no-emit-index-url pyproject.toml --output-file $(LOCK)
+
+bench: setup  ## measure the parts of a training step
+	$(BIN)/python benchmarks/cm3_step.py
+
+clean: setup  ## remove what the workflow made for a study: STUDY=...
+	$(BIN)/snakemake --cores 1 $(if $(STUDY),--configfile $(STUDY)) --delete-all-output
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,102 @@
+"""Models against tensors of the published programs (their files are described in tests/reference/data)."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmrepro import cli
+from mmrepro.errors import MmreproError
+from mmrepro.reference import GRADIENT_TOLERANCE, LOSS_TOLERANCE, SCORE_TOLERANCE, check_reference
+
+DATA = Path(__file__).parent / "data"
+MODELS = ("bpr", "lightgcn", "vbpr", "cm3")
+
+
+def perturbed(folder: Path, model: str, key: str, factor: float) -> Path:
+    """A copy of a reference file with one tensor scaled."""
+    shutil.copy(DATA / "dataset.npz", folder)
+    values = dict(np.load(DATA / f"{model}.npz"))
+    values[key] = values[key] * np.asarray(factor, dtype=values[key].dtype)
+    path = folder / f"{model}.npz"
+    np.savez(path, **values)
+    return path
+
+
+def run_cli(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["mmrepro", "check-reference", str(path)])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    return int(exit_.value.code or 0)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_loss_scores_and_every_gradient_agree(model: str) -> None:
+    result = check_reference(DATA / f"{model}.npz")
+    assert result.loss <= LOSS_TOLERANCE
+    assert result.scores <= SCORE_TOLERANCE
+    assert {name for name, error in result.gradients.items() if error > GRADIENT_TOLERANCE} == set()
+    assert result.agrees
+
+
+def test_every_parameter_of_cm3_is_compared() -> None:
+    stored = {key for key in np.load(DATA / "cm3.npz") if key.startswith("grad/")}
+    gradients = check_reference(DATA / "cm3.npz").gradients
+    assert len(gradients) == 14 == len(stored - {"grad/image_embedding.weight", "grad/text_embedding.weight"})
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_command_says_agrees(model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(DATA / f"{model}.npz", monkeypatch) == 0
+    output = capsys.readouterr().out
+    assert output.startswith(f"{model}: loss ")
+    assert output.rstrip().endswith("  agrees")
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "factor"),
+    [
+        ("bpr", "loss", 1 + 1e-4),
+        ("lightgcn", "scores", 1.01),
+        ("vbpr", "grad/item_linear.weight", 1 + 1e-3),
+        ("cm3", "param/id_preference", -1.0),
+        ("cm3", "lambda", 0.5),
+    ],
+)
+def test_command_fails_on_a_perturbed_file(
+    model: str,
+    key: str,
+    factor: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_cli(perturbed(tmp_path, model, key, factor), monkeypatch) == 1
+    assert "DOES NOT AGREE" in capsys.readouterr().out
+
+
+def test_missing_gradient_counts_as_disagreement(tmp_path: Path) -> None:
+    path = perturbed(tmp_path, "bpr", "loss", 1.0)
+    values = {key: value for key, value in np.load(path).items() if key != "grad/item_embedding.weight"}
+    np.savez(path, **values)
+    result = check_reference(path)
+    assert result.gradients["item_embedding"] == float("inf") and not result.agrees
+
+
+def test_missing_parameter_is_named(tmp_path: Path) -> None:
+    path = perturbed(tmp_path, "bpr", "loss", 1.0)
+    values = {key: value for key, value in np.load(path).items() if key != "param/item_embedding.weight"}
+    np.savez(path, **values)
+    with pytest.raises(MmreproError, match="nothing for parameter 'item_embedding'"):
+        check_reference(path)
+
+
+@pytest.mark.parametrize("name", ["nosuch.npz", "cm3.npz"])
+def test_missing_file_or_data_set_is_named(name: str, tmp_path: Path) -> None:
+    if name == "cm3.npz":
+        shutil.copy(DATA / name, tmp_path)
+    missing = name if name == "nosuch.npz" else "dataset.npz"
+    with pytest.raises(MmreproError, match=f"{missing}: no such file"):
+        check_reference(tmp_path / name)

@@ -1,0 +1,126 @@
+"""A small data set with a planted structure, and short training runs on it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mmrepro.config import Protocol
+from mmrepro.datasets.interactions import PreparedDataset
+from mmrepro.evaluation.evaluator import Evaluation, Evaluator
+from mmrepro.evaluation.ranking import Scorer
+from mmrepro.models.base import ItemContent, Model, TrainedParameters, TrainingInteractions, build_model, model_class
+from mmrepro.ops.neighbours import nearest_neighbours
+from mmrepro.provenance import write_json
+from mmrepro.training.trainer import Outcome, Trainer, seed_everything
+
+N_USERS, N_ITEMS, N_TASTES, NEVER_TRAINED = 60, 50, 5, 4
+SMALL = {"embedding_size": 8, "batch_size": 128, "learning_rate": 0.01, "max_epochs": 3}
+
+
+def planted_dataset() -> PreparedDataset:
+    """Users like the items of their taste; the last items are never trained on, but stand in validation and test."""
+    rng = np.random.default_rng(7)
+    rows = []
+    for user in range(N_USERS):
+        liking = np.where(np.arange(N_ITEMS) % N_TASTES == user % N_TASTES, 8.0, 1.0)
+        items = rng.choice(N_ITEMS, size=12, replace=False, p=liking / liking.sum())
+        warm = [item for item in items if item < N_ITEMS - NEVER_TRAINED]
+        cold = [item for item in items if item >= N_ITEMS - NEVER_TRAINED]
+        held_out = (cold + warm)[:4]
+        splits = {item: "valid" if place % 2 else "test" for place, item in enumerate(held_out)}
+        rows += [(user, item, splits.get(item, "train")) for item in items]
+    frame = pd.DataFrame(rows, columns=["user", "item", "split"]).astype({"user": np.int32, "item": np.int32})
+    return PreparedDataset("planted", N_USERS, N_ITEMS, "0" * 64, frame)
+
+
+def write_planted(folder: Path) -> Path:
+    """Write the data set as `mmrepro prepare` does, as far as training reads it."""
+    folder.mkdir(parents=True)
+    data = planted_dataset()
+    data.interactions.to_parquet(folder / "interactions.parquet", index=False)
+    counts = {"dataset": data.dataset, "n_users": data.n_users, "n_items": data.n_items}
+    write_json(folder / "statistics.json", {**counts, "content_hash": data.content_hash, "item_list_hash": "1" * 64})
+    return folder
+
+
+def training_pairs(data: PreparedDataset) -> TrainingInteractions:
+    return TrainingInteractions(*data.pairs("train"), data.n_users, data.n_items)
+
+
+def planted_content() -> ItemContent:
+    rng = np.random.default_rng(8)
+    tastes = np.eye(N_TASTES)[np.arange(N_ITEMS) % N_TASTES]
+    features = {
+        name: torch.from_numpy(tastes @ rng.normal(size=(N_TASTES, dim)) + rng.normal(size=(N_ITEMS, dim)) / 2)
+        for name, dim in (("image", 12), ("text", 7))
+    }
+    features = {name: matrix.float() for name, matrix in features.items()}
+    return ItemContent(features, {name: nearest_neighbours(matrix, 10)[0] for name, matrix in features.items()})
+
+
+class ScriptedEvaluator(Evaluator):
+    """Ranks as ever, but the watched metric of each epoch is given."""
+
+    def __init__(self, dataset: PreparedDataset, protocol: Protocol, values: list[float]) -> None:
+        super().__init__(dataset, protocol)
+        self.values = iter(values)
+
+    def evaluate(self, scorer: Scorer, split: str, cutoffs: Any, depth: int) -> Evaluation:
+        evaluation = super().evaluate(scorer, split, cutoffs, depth)
+        if split == "valid" and depth == 20:
+            evaluation.means["recall_at_20"] = next(self.values)
+        return evaluation
+
+
+def planted_model(name: str, protocol: Protocol, seed: int = 0, **parameters: Any) -> Model:
+    seed_everything(seed)
+    return build_model(name, training_pairs(planted_dataset()), planted_content(), {**SMALL, **parameters}, protocol)
+
+
+def planted_trainer(
+    name: str, protocol: Protocol, *, scripted: list[float] | None = None, model: Model | None = None,
+    precision: str = "float32", checkpoint: Any = None, report: Any = None, seed: int = 0, **parameters: Any,
+) -> Trainer:  # fmt: skip
+    data = planted_dataset()
+    values = model_class(name).Parameters.model_validate({**SMALL, **parameters})
+    assert isinstance(values, TrainedParameters)
+    evaluator = Evaluator(data, protocol) if scripted is None else ScriptedEvaluator(data, protocol, scripted)
+    return Trainer(
+        model or planted_model(name, protocol, seed, **parameters), training_pairs(data), evaluator, values, protocol,
+        seed=seed, cutoffs=(5, 20), depth=30, precision=precision, checkpoint=checkpoint, report=report,
+    )  # fmt: skip
+
+
+def without_seconds(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
+
+
+def training_course(outcome: Outcome) -> list[tuple[int, dict[str, float], float]]:
+    """What the optimiser did, apart from how epochs were scored."""
+    return [(record["epoch"], record["terms"], record["learning_rate"]) for record in outcome.history]
+
+
+def same_evaluations(a: Outcome, b: Outcome) -> bool:
+    return list(a.evaluations) == list(b.evaluations) and all(
+        np.array_equal(left.lists.items, right.lists.items)
+        and np.array_equal(left.lists.scores, right.lists.scores)
+        and left.means == right.means
+        for left, right in zip(a.evaluations.values(), b.evaluations.values(), strict=True)
+    )
+
+
+def same_parameters(a: Model, b: Model) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def assert_same_run(trainer: Trainer, outcome: Outcome, other_trainer: Trainer, other: Outcome) -> None:
+    """Compare two runs bit for bit."""
+    assert without_seconds(outcome.history) == without_seconds(other.history)
+    assert outcome.best_epoch == other.best_epoch
+    assert same_evaluations(outcome, other)
+    assert same_parameters(trainer.model, other_trainer.model)
+    for left, right in zip(outcome.embeddings or (), other.embeddings or (), strict=True):
+        assert torch.equal(left, right)

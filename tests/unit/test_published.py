@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+
+import pytest
+from hand_made import REPOSITORY, STUDY_FILE, make_root, write_all, write_run
+
+from mmrepro.errors import MmreproError
+from mmrepro.reporting.publish import publish_reference
+from mmrepro.reporting.published import COLUMNS, load_published
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    write_all(tmp_path, make_root(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("baby,cm3,recal,20,0.1,released,,x", "unknown metric 'recal'; did you mean 'recall'"),
+        ("baby,cm3,recall,20,7.5,released,,x", "divide a percentage by 100"),
+        ("baby,cm3,recall,20,much,released,,x", "value a decimal fraction"),
+        ("baby,cm3,recall,20,0.1,released,,", "no source"),
+        ("baby,cm3,recall,20,0.1,released", "expected 8 fields"),
+        ("baby,cm3,recall,20,0.1,released,,x,y", "expected 8 fields"),
+        ("baby,cm3,recall,20,0.1,released,,x\nbaby,cm3,recall,20,0.2,released,,x", "a second row"),
+    ],
+)
+def test_a_bad_published_row_is_named(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "numbers.csv"
+    path.write_text(",".join(COLUMNS) + f"\n{line}\n")
+    with pytest.raises(MmreproError, match=message) as error:
+        load_published([path])
+    assert "numbers.csv, line" in str(error.value)
+
+
+def test_an_unknown_column_or_file_of_published_numbers_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.csv"
+    path.write_text(",".join(COLUMNS) + ",note\n")
+    with pytest.raises(MmreproError, match="write dataset,model"):
+        load_published([path])
+    with pytest.raises(MmreproError, match=r"no such file; .*did you mean 'numbers\.csv'"):
+        load_published([tmp_path / "number.csv"])
+
+
+def test_seeds_of_a_published_cell_are_averaged(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.csv"
+    rows = [f"tiktok,cm3,recall,20,{value},released,{seed},x" for seed, value in ((1, 0.25), (2, 0.5))]
+    path.write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
+    number = load_published([path])["tiktok", "cm3", "recall", 20]
+    assert (number.value, number.source) == (3 / 8, "x (mean of 2 seeds)")
+
+
+def test_the_published_files_of_the_repository_can_be_read() -> None:
+    folder = REPOSITORY / "data/published"
+    numbers = load_published(sorted(folder.glob("*.csv")))
+    assert numbers["baby", "lightgcn", "recall", 20].value == 0.0754
+    assert numbers["tiktok", "cm3", "recall", 20].value == pytest.approx((0.0957 + 0.0937 + 0.0953) / 3)
+
+
+def test_publishing_writes_tables_and_records_without_paths_of_this_machine(whole: Path) -> None:
+    path = next(iter(sorted(whole.glob("results/runs/**/run.json"))))
+    record = json.loads(path.read_text())
+    record["data"] = {"encoders": {"image": "open_clip ViT-B-32 /home/someone/models/weights.bin"}}
+    path.write_text(json.dumps(record))
+    folder = publish_reference(STUDY_FILE, whole / "results/reference", whole)
+    assert folder == whole / "results/reference/hand"
+    lines = [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
+    assert [line["folder"] for line in lines] == sorted(line["folder"] for line in lines)
+    assert len(lines) == 12
+    assert {line["git"]["commit"] for line in lines} == {"0123456789abcdef"}
+    assert "open_clip ViT-B-32 weights.bin" in (folder / "runs.jsonl").read_text()
+    everything = "".join(path.read_text() for path in folder.rglob("*") if path.suffix != ".svg" and path.is_file())
+    assert str(whole) not in everything
+    first = (folder / "runs.jsonl").read_bytes()
+    publish_reference(STUDY_FILE, whole / "results/reference", whole)
+    assert (folder / "runs.jsonl").read_bytes() == first
+    assert [path.name for path in folder.parent.iterdir()] == ["hand"]
+
+
+def test_publishing_refuses_holes_dirty_code_and_several_commits(tmp_path: Path) -> None:
+    plan = make_root(tmp_path, datasets=["toy-a"], models=["popularity"])
+    first, second = plan.runs
+    target = tmp_path / "results/reference"
+    with pytest.raises(MmreproError, match="not finished"):
+        publish_reference(STUDY_FILE, target, tmp_path)
+    with pytest.raises(MmreproError, match="no run of this study"):
+        publish_reference(STUDY_FILE, target, tmp_path, allow_partial=True)
+    write_run(tmp_path, first, [0.5], git={"commit": "a" * 40, "dirty": True})
+    with pytest.raises(MmreproError, match=f"uncommitted code: {first.folder.as_posix()}; commit"):
+        publish_reference(STUDY_FILE, target, tmp_path, allow_partial=True)
+    (tmp_path / first.folder / "run.json").unlink()
+    (tmp_path / first.folder / "per_user.parquet").unlink()
+    (tmp_path / first.folder).rmdir()
+    write_run(tmp_path, first, [0.5], git={"commit": "a" * 40, "dirty": False})
+    write_run(tmp_path, second, [0.5], git={"commit": "b" * 40, "dirty": False})
+    with pytest.raises(MmreproError, match=r"different commits: a{10}: .*seed0; b{10}: .*seed1"):
+        publish_reference(STUDY_FILE, target, tmp_path)
+    assert not target.exists() or not any(target.iterdir())

@@ -1,0 +1,330 @@
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hand_made import CODE, STUDY_FILE, USERS, make_root, write_all, write_run
+
+from mmrepro.config import StudyConfig, load
+from mmrepro.errors import MmreproError
+from mmrepro.plan import Plan
+from mmrepro.reporting.products import table_files
+from mmrepro.reporting.publish import show
+from mmrepro.reporting.render import Block, Cell, Table, to_latex, to_markdown
+from mmrepro.reporting.tables import build_tables
+
+
+def build(root: Path, code: dict[str, str] = CODE) -> Path:
+    build_tables(STUDY_FILE, root / "results", root, current_code=code)
+    return root / "results/hand"
+
+
+def main_row(folder: Path, **wanted: object) -> pd.Series:
+    frame = pd.read_csv(folder / "tables/main.csv", keep_default_na=False)
+    wanted = {"dataset": "toy-a", "split": "test", "metric": "recall", "k": 20, "protocol": "fair", **wanted}
+    for name, value in wanted.items():
+        frame = frame[frame[name] == value]
+    assert len(frame) == 1
+    return frame.iloc[0]
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    write_all(tmp_path, make_root(tmp_path))
+    return tmp_path
+
+
+def test_means_and_spread_over_seeds_are_the_fractions_worked_by_hand(whole: Path) -> None:
+    folder = build(whole)
+    row = main_row(folder, model="lightgcn")
+    assert float(row["mean"]) == pytest.approx(5 / 16)
+    assert float(row["std"]) == pytest.approx(1 / 8 / 2**0.5, rel=1e-5)
+    assert row["n_seeds"] == 2
+    assert float(main_row(folder, model="lightgcn", split="valid")["mean"]) == pytest.approx(5 / 32)
+    assert [main_row(folder, model=m)["features"] for m in ("lightgcn", "cm3")] == ["none", "miniature"]
+
+
+def test_csv_has_the_fixed_columns_and_a_row_for_every_cell(whole: Path) -> None:
+    frame = pd.read_csv(build(whole) / "tables/main.csv")
+    assert ",".join(frame.columns) == (
+        "dataset,features,model,protocol,split,metric,k,mean,std,n_seeds,published,verdict"
+    )
+    assert len(frame) == 2 * 3 * 2 * 7 * 2  # data sets, models, splits, metrics, cutoffs
+
+
+def test_best_and_second_are_marked_and_the_rest_is_not(whole: Path) -> None:
+    folder = build(whole)
+    assert main_row(folder, model="cm3")["verdict"] == "best"
+    assert main_row(folder, model="lightgcn", dataset="toy-b")["verdict"] == "second"
+    assert main_row(folder, model="popularity")["verdict"] == ""
+    text = (folder / "tables/main.md").read_text()
+    assert "**0.5000 ± 0.0000**" in text
+    assert "<u>0.3125 ± 0.0884</u>" in text
+
+
+def test_coverage_and_novelty_have_no_best(whole: Path) -> None:
+    assert main_row(build(whole), model="cm3", metric="coverage")["verdict"] == ""
+
+
+def test_equal_means_are_both_best_and_nobody_is_second(tmp_path: Path) -> None:
+    plan = make_root(tmp_path)
+    for run in plan.runs:
+        model = "cm3" if run.spec.model == "lightgcn" else run.spec.model
+        write_run(tmp_path, run, USERS[model][run.seed])
+    folder = build(tmp_path)
+    assert main_row(folder, model="cm3", dataset="toy-b")["verdict"] == "best"
+    assert main_row(folder, model="lightgcn", dataset="toy-b")["verdict"] == "best"
+    assert main_row(folder, model="popularity", dataset="toy-b")["verdict"] == ""
+
+
+def test_improvement_and_significance_by_hand(whole: Path) -> None:
+    frame = pd.read_csv(build(whole) / "tables/significance.csv")
+    row = frame[(frame["dataset"] == "toy-a") & (frame["metric"] == "ndcg") & (frame["k"] == 10)].iloc[0]
+    assert (row["focus"], row["other"], row["n_users"]) == ("cm3", "lightgcn", 4)
+    assert row["improvement_percent"] == pytest.approx(100 * (1 / 2 - 5 / 16) / (5 / 16))
+    # user means differ by 0, 1/4, 1/4, 1/4: all signs alike, p = 2 / 2^3; eight comparisons, 8 * 1/4 > 1
+    assert row["p"] == pytest.approx(1 / 4)
+    assert row["p_holm"] == 1
+    assert len(frame) == 8
+
+
+def test_stars_follow_the_corrected_p_value(tmp_path: Path) -> None:
+    plan = make_root(tmp_path, datasets=["toy-a"])
+    for run in plan.runs:
+        level = {"popularity": 0.1, "lightgcn": 0.2, "cm3": 0.4}[run.spec.model]
+        write_run(tmp_path, run, [level + user / 500 * (run.spec.model == "cm3") for user in range(12)])
+    folder = build(tmp_path)
+    p = pd.read_csv(folder / "tables/significance.csv").loc[0]
+    assert p["p"] == pytest.approx(2 / 2**12, rel=1e-5)
+    assert p["p_holm"] == pytest.approx(4 * 2 / 2**12, rel=1e-5)  # below 0.01, above 0.001
+    assert re.search(r"\| +\+105\.5 %\\\*\\\* \|", (folder / "tables/main.md").read_text())
+    assert r"+105.5 \%** &" in (folder / "tables/main.tex").read_text()
+
+
+def test_published_numbers_are_joined_only_where_the_split_is_theirs(whole: Path) -> None:
+    folder = build(whole)
+    row = main_row(folder, model="lightgcn")
+    assert float(row["published"]) == 0.25
+    assert row["verdict"] == "second; published +25.0 %"  # 5/16 against 1/4
+    assert main_row(folder, model="lightgcn", k=10)["published"] == "not transcribed"
+    assert main_row(folder, model="lightgcn", dataset="toy-b")["published"] == ""
+    assert main_row(folder, model="lightgcn", split="valid")["published"] == ""
+    text = (folder / "tables/main.md").read_text()
+    assert "0.2500 (+25.0 %)" in text
+    assert "not transcribed" in text.split("## toy-b")[0]
+    assert "a page (protocol released)" in text
+
+
+def test_a_row_added_to_papers_csv_fills_the_cell(whole: Path) -> None:
+    with (whole / "data/published/papers.csv").open("a") as handle:
+        handle.write("baby,cm3,ndcg,10,0.4,released,,a paper\n")
+        handle.write("baby,lightgcn,recall,20,0.9,released,,the file named by the study wins\n")
+    folder = build(whole)
+    assert float(main_row(folder, model="cm3", metric="ndcg", k=10)["published"]) == 0.4
+    assert float(main_row(folder, model="lightgcn")["published"]) == 0.25
+
+
+def test_holes_are_marked_and_the_rest_is_still_a_table(tmp_path: Path) -> None:
+    plan = make_root(tmp_path)
+    for run in plan.runs:
+        if run.spec.dataset == "toy-a" and run.spec.model != "popularity" and (run.spec.model, run.seed) != ("cm3", 1):
+            write_run(tmp_path, run, USERS[run.spec.model][run.seed])
+    folder = build(tmp_path)
+    assert main_row(folder, model="popularity")["verdict"] == "not run"
+    assert main_row(folder, model="popularity")["mean"] == ""
+    partial = main_row(folder, model="cm3")
+    assert (partial["verdict"], partial["std"], partial["n_seeds"]) == ("best; 1 of 2 seeds", "", 1)
+    text = (folder / "tables/main.md").read_text()
+    assert "| not run |" in re.sub(" +", " ", text)
+    assert "cm3 [1 of 2 seeds]" in text
+    assert "Not run: 9 of 12 runs: toy-a/popularity/fair seed 0" in text
+    assert json.loads((folder / "summary.json").read_text())["holes"] == 9
+
+
+def test_a_table_of_nothing_can_be_built(tmp_path: Path) -> None:
+    make_root(tmp_path)
+    folder = build(tmp_path)
+    assert "No improvement is tested" in (folder / "tables/main.md").read_text()
+    assert set(pd.read_csv(folder / "tables/main.csv")["verdict"]) == {"not run"}
+
+
+def test_an_unfinished_record_is_a_hole(tmp_path: Path) -> None:
+    plan = make_root(tmp_path)
+    write_run(tmp_path, plan.runs[0], USERS["popularity"][0], status="running")
+    assert json.loads((build(tmp_path) / "summary.json").read_text())["holes"] == 12
+
+
+def test_building_twice_gives_the_same_bytes_and_exactly_the_listed_files(whole: Path) -> None:
+    folder = build(whole)
+    first = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert set(first) == set(table_files(load(StudyConfig, whole / STUDY_FILE)))
+    build(whole)
+    assert first == {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_times_stand_in_the_cost_table_and_nowhere_else(whole: Path) -> None:
+    folder = build(whole)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for path in whole.glob("results/runs/**/run.json"):
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"wall_seconds": 7200.0, "peak_memory_mb": 1.0, "git": {"commit": "x"}}))
+    build(whole)
+    changed = {path.name for path, content in before.items() if path.read_bytes() != content}
+    assert changed == {"cost.csv", "cost.md"}
+    cost = pd.read_csv(folder / "tables/cost.csv")
+    assert cost["wall_hours"].tolist() == [4.0] * 6  # two seeds of two hours
+
+
+def test_footer_says_encoders_missing_features_protocol_and_note(whole: Path) -> None:
+    text = (build(whole) / "tables/main.md").read_text()
+    assert "image by open_clip ViT-S-32 random:7 (random weights, not trained) on toy-a, toy-b" in text
+    assert "toy-a: 2 image; toy-b: 2 image" in text
+    assert "Protocol fair: select_on valid, round_digits no" in text
+    assert text.rstrip().endswith("Made by hand.")
+
+
+def test_flags_name_the_odd_runs(tmp_path: Path) -> None:
+    plan = make_root(tmp_path)
+    for run in plan.runs:
+        odd = run.spec.model == "lightgcn" and run.seed == 1 and run.spec.dataset == "toy-a"
+        versions = {"torch": "2.14.0" if odd else "2.15.0"}
+        device = {"device_name": "another processor"} if odd else {}
+        write_run(tmp_path, run, USERS[run.spec.model][run.seed], versions=versions, **device)
+    folder = build(tmp_path, {**CODE, "cm3": "c2"})
+    assert main_row(folder, model="lightgcn", k=10)["verdict"] == "second; mixed devices; mixed versions"
+    assert main_row(folder, model="cm3", k=10)["verdict"] == "best; stale"
+    assert main_row(folder, model="lightgcn", k=10, dataset="toy-b")["verdict"] == "second"
+    text = (folder / "tables/main.md").read_text()
+    assert "lightgcn [mixed devices, mixed versions]" in text
+    assert "Runs of mixed versions: torch 2.14.0 and torch 2.15.0." in text
+    assert "cpu (a processor) and cpu (another processor)" in text
+    assert "'stale'" in text
+
+
+def test_rows_selected_on_test_say_so(tmp_path: Path) -> None:
+    plan = make_root(tmp_path, protocols={"fair": {}, "released": {}})
+    write_all(tmp_path, plan)
+    folder = build(tmp_path)
+    assert main_row(folder, model="popularity", k=10, protocol="released")["verdict"] == "selected on test"
+    assert main_row(folder, model="popularity", k=10)["verdict"] == ""
+    assert "## toy-a, protocol released" in (folder / "tables/main.md").read_text()
+
+
+def test_latex_is_balanced_escaped_and_rectangular(whole: Path) -> None:
+    for name in ("main", "datasets"):
+        text = (build(whole) / f"tables/{name}.tex").read_text()
+        unescaped = re.sub(r"\\[{}]", "", text)
+        assert unescaped.count("{") == unescaped.count("}")
+        assert [m for m in re.findall(r"\\begin\{(\w+\*?)", text)][::-1] == re.findall(r"\\end\{(\w+\*?)", text)
+        assert not re.search(r"(?<!\\)[_#]", text.replace("\\label{tab:hand", ""))
+        rows = [line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+        assert len({len(re.findall(r"(?<!\\)&", line)) for line in rows}) == 1
+        assert all(re.fullmatch(r"(?:[^%]|\\%)*", line.removeprefix("% needs")) for line in text.splitlines())
+    assert r"\caption{Hand\_made 100 \%}" in (build(whole) / "tables/main.tex").read_text()
+
+
+def test_special_characters_are_escaped_in_both_forms() -> None:
+    table = Table("a_b", ("x",), (Block("", ((Cell(r"50% & {1} \ ~ ^ # $ | *", "best"),),)),))
+    assert r"\textbf{50\% \& \{1\} \textbackslash{} \textasciitilde{} \textasciicircum{} \# \$" in to_latex(table, "t")
+    assert r"**50% & {1} \ ~ ^ # $ \| \***" in to_markdown(table)
+
+
+def test_dataset_table_reads_the_statistics(whole: Path) -> None:
+    statistics = {
+        "n_users": 10, "n_items": 5, "density": 0.5, "interactions": {"train": 20, "valid": 2, "test": 3},
+        "cold_users": {"valid": 0, "test": 1}, "cold_items": {"valid": 0, "test": 2},
+        "items_without_image": 1, "items_without_text": 0,
+    }  # fmt: skip
+    path = whole / "data/prepared/toy-a/statistics.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(statistics))
+    folder = build(whole)
+    first, second = (folder / "tables/datasets.csv").read_text().splitlines()[1:]
+    assert first == "toy-a,10,5,25,0.5,20,2,3,1,2,1,0"
+    assert second == "toy-b" + "," * 11
+    assert "50.000 %" in (folder / "tables/datasets.md").read_text()
+    path.write_text("{}")
+    with pytest.raises(MmreproError, match=r"statistics\.json: no key 'interactions'"):
+        build(whole)
+
+
+def searched(root: Path) -> Plan:
+    space = {"lightgcn": {"n_layers": [2, 3], "reg_weight": [0.1, 0.01]}}
+    return make_root(root, datasets=["toy-a"], search={"space": space})
+
+
+def test_search_table_lists_every_trial_and_the_winner(tmp_path: Path) -> None:
+    plan = searched(tmp_path)
+    for number, trial in enumerate(plan.trials[:3]):
+        write_run(tmp_path, trial, [number / 10, number / 10])
+    winner = {key: plan.trials[2].spec.parameters[key] for key in ("n_layers", "reg_weight")}
+    path = tmp_path / plan.selections[0].path
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"parameters": winner, "select_on": "valid", "metric": "recall_at_20"}))
+    write_all(tmp_path, plan)
+    folder = build(tmp_path)
+    frame = pd.read_csv(folder / "tables/search.csv")
+    assert frame["value"].tolist()[:3] == pytest.approx([0, 0.05, 0.1])
+    assert frame["value"].isna().tolist() == [False, False, False, True]
+    assert frame["winner"].tolist() == [False, False, True, False]
+    assert json.loads(frame["parameters"][2]) == winner
+    assert pd.read_csv(folder / "tables/cost.csv").set_index("purpose").loc["trial", "runs"] == 3
+
+
+def test_a_run_with_another_winner_than_the_present_one_is_a_hole(tmp_path: Path) -> None:
+    plan = searched(tmp_path)
+    path = tmp_path / plan.selections[0].path
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"parameters": {"n_layers": 2, "reg_weight": 0.1}}))
+    write_all(tmp_path, plan)
+    assert json.loads((build(tmp_path) / "summary.json").read_text())["holes"] == 0
+    path.write_text(json.dumps({"parameters": {"n_layers": 3, "reg_weight": 0.1}}))
+    assert main_row(build(tmp_path), model="lightgcn")["verdict"] == "not run"
+
+
+def test_summary_has_six_digits_and_the_codes_of_the_runs(tmp_path: Path) -> None:
+    plan = make_root(tmp_path)
+    for run in plan.runs:
+        write_run(tmp_path, run, [1 / 3, 0, 0, 1 / 3] if run.spec.model == "cm3" else [0.5])
+    summary = json.loads((build(tmp_path) / "summary.json").read_text())
+    assert summary["test"]["toy-b"]["fair"]["cm3"]["recall_at_20"] == 0.166667
+    assert summary["valid"]["toy-b"]["fair"]["cm3"]["ndcg_at_10"] == 0.0833333
+    assert summary["code"] == CODE
+    assert summary["study"] == "hand"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "no JSON object"), ("[]", "no JSON object"), ('{"status": "finished"}', "no value test.recall_at_10")],
+)
+def test_a_broken_record_is_one_clear_line(tmp_path: Path, content: str, message: str) -> None:
+    plan = make_root(tmp_path)
+    path = tmp_path / plan.runs[0].folder / "run.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(MmreproError, match=message) as error:
+        build(tmp_path)
+    assert "run.json" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_per_user_metrics_are_one_clear_line(whole: Path) -> None:
+    next(iter(sorted(whole.glob("results/runs/toy-a/*/cm3/*/seed1/per_user.parquet")))).unlink()
+    with pytest.raises(MmreproError, match=r"seed1/per_user\.parquet.*run the study again"):
+        build(whole)
+
+
+def test_show_prints_the_main_table_and_says_stale_when_the_code_has_changed(whole: Path) -> None:
+    folder = build(whole)
+    assert show(folder, CODE) == (folder / "tables/main.md").read_text()
+    assert show(folder, {**CODE, "cm3": "c2"}).startswith("STALE: the code of cm3 has changed")
+    assert show(folder).startswith("STALE: the code of cm3, lightgcn, popularity has changed")
+    with pytest.raises(MmreproError, match="no tables there; folders with tables beside it: hand"):
+        show(folder.parent / "hands")
+
+
+def test_a_slice_of_a_study_has_only_its_models(whole: Path) -> None:
+    build_tables(STUDY_FILE, whole / "out", whole, {"models": "cm3,lightgcn", "datasets": "toy-b"}, CODE)
+    frame = pd.read_csv(whole / "out/hand/tables/main.csv")
+    assert (set(frame["model"]), set(frame["dataset"])) == ({"cm3", "lightgcn"}, {"toy-b"})

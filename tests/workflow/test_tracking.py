@@ -1,0 +1,236 @@
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mmrepro.errors import MmreproError
+from mmrepro.plan import Plan, PlannedRun, complete, plan_of_file
+from mmrepro.tracking import import_runs
+
+ROOT = Path(__file__).parents[2]
+STUDY = Path("config/studies/tiny.yaml")
+FINAL = {"recall_at_20": 0.25, "ndcg_at_20": 0.125}
+
+STUDY_TEXT = """
+study: tiny
+title: A tiny study
+datasets: [shop]
+models: [popularity, lightgcn]
+seeds: [0, 1]
+protocols: {fair: {}, same: {}, masked: {base: fair, mask_at_test: train}}
+search: {space: {lightgcn: {n_layers: [1, 2]}}}
+"""
+
+
+def write_run(root: Path, planned: PlannedRun, **changes: object) -> None:
+    spec = complete(planned, root)
+    folder = root / planned.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {
+        "status": "finished",
+        "purpose": spec.purpose,
+        "parameters": spec.parameters,
+        "selected_by": spec.selected_by,
+        "protocol": spec.protocol.model_dump(),
+        "threads": 1,
+        "device": "cpu",
+        "precision": "float32",
+        "git": {"commit": "0123abcd", "dirty": False},
+        "code": "f00d",
+        "epochs": 3,
+        "best_epoch": 2,
+        "valid": FINAL,
+        "wall_seconds": 2.5,
+        "peak_gpu_memory_mb": None,
+    }
+    if spec.purpose == "final":
+        record["test"] = FINAL
+    (folder / "run.json").write_text(json.dumps(record | changes))
+    epochs = [
+        {"epoch": n, "loss": 1 / n, "terms": {"bpr": 0.5 / n}, "learning_rate": 0.1, "valid": {"recall_at_20": n / 10}}
+        for n in (1, 2, 3)
+    ]
+    (folder / "history.jsonl").write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder with a study of its own whose trials, selections and runs are all finished."""
+    shutil.copytree(ROOT / "config/models", tmp_path / "config/models")
+    shutil.copytree(ROOT / "config/schema", tmp_path / "config/schema")
+    for name in ("studies", "datasets"):
+        (tmp_path / "config" / name).mkdir()
+    dataset = {"dataset": "shop", "title": "A shop", "reader": "mmrec", "folder": "shop", "licence": "none"}
+    (tmp_path / "config/datasets/shop.yaml").write_text(json.dumps(dataset))
+    (tmp_path / STUDY).write_text(STUDY_TEXT)
+    plan = plan_of_file(STUDY, tmp_path)
+    for selection in plan.selections:
+        (tmp_path / selection.path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / selection.path).write_text(json.dumps({"parameters": {"n_layers": 2}}))
+    for planned in (*plan.runs, *plan.trials):
+        write_run(tmp_path, planned)
+    return tmp_path
+
+
+@pytest.fixture
+def database(root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return f"sqlite:///{root / 'results/mlflow.db'}"
+
+
+def folders(plan: Plan) -> set[str]:
+    return {str(run.folder) for run in (*plan.runs, *plan.trials)}
+
+
+def tracked(uri: str) -> dict:
+    """Folder -> run, of all runs that MLflow shows; the study's own run has no folder."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
+    found = {run.data.tags.get("mmrepro.folder"): run for run in runs}
+    assert len(found) == len(runs)
+    return found
+
+
+def check_contents(uri: str, plan: Plan) -> None:
+    from mlflow import MlflowClient
+
+    runs = tracked(uri)
+    parent = runs.pop(None)
+    assert parent.data.tags["mmrepro.kind"] == "study" and parent.info.status == "FINISHED"
+    assert set(runs) == folders(plan)
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
+    (planned,) = [r for r in plan.runs if (r.spec.model, r.seed, r.protocol_name) == ("lightgcn", 1, "masked")]
+    run = runs[str(planned.folder)]
+    expected = {"study": "tiny", "dataset": "shop", "features": "none", "model": "lightgcn", "seed": "1"}
+    expected |= {"protocol": "masked", "git_commit": "0123abcd", "code": "f00d", "mmrepro.kind": "final"}
+    assert expected.items() <= run.data.tags.items()
+    assert {"n_layers": "2", "protocol.mask_at_test": "train", "run.device": "cpu"}.items() <= run.data.params.items()
+    assert {"valid/recall_at_20": 0.25, "test/ndcg_at_20": 0.125, "cost/wall_seconds": 2.5}.items() <= (
+        run.data.metrics.items()
+    )
+    client = MlflowClient(tracking_uri=uri)
+    curve = client.get_metric_history(run.info.run_id, "history/valid/recall_at_20")
+    assert [(point.step, point.value) for point in curve] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    loss = client.get_metric_history(run.info.run_id, "history/terms/bpr")
+    assert [point.value for point in loss] == [0.5, 0.25, 0.5 / 3]
+
+
+def test_default_database_shows_each_run_once_however_often_it_is_imported(root, database):
+    plan = plan_of_file(STUDY, root)
+    assert import_runs(STUDY, root) == len(folders(plan)) == 10
+    check_contents(database, plan)
+    before = {folder: run.info.run_id for folder, run in tracked(database).items()}
+    assert import_runs(STUDY, root) == 0
+    assert {folder: run.info.run_id for folder, run in tracked(database).items()} == before
+    receipt = json.loads((root / "results/tiny/tracking.json").read_text())
+    assert receipt == {"study": "tiny", "runs": 8, "trials": 2}
+
+
+def test_a_changed_record_replaces_its_run_and_an_interrupted_import_is_completed(root, database):
+    from mlflow import MlflowClient
+
+    plan = plan_of_file(STUDY, root)
+    import_runs(STUDY, root)
+    changed, interrupted = plan.runs[0], plan.runs[1]
+    write_run(root, changed, test=FINAL | {"recall_at_20": 0.75})
+    half = tracked(database)[str(interrupted.folder)].info.run_id
+    MlflowClient(tracking_uri=database).update_run(half, status="RUNNING")
+    assert import_runs(STUDY, root) == 2
+    runs = tracked(database)
+    assert runs[str(changed.folder)].data.metrics["test/recall_at_20"] == 0.75
+    assert runs[str(interrupted.folder)].info.status == "FINISHED"
+    assert runs[str(interrupted.folder)].info.run_id != half
+    assert len(runs) == len(folders(plan)) + 1
+
+
+def test_runs_that_failed_are_missing_or_used_other_parameters_are_left_out(root, database):
+    plan = plan_of_file(STUDY, root)
+    failed, missing, outdated = plan.runs[0], plan.runs[1], next(r for r in plan.runs if r.spec.model == "lightgcn")
+    write_run(root, failed, status="failed")
+    (root / missing.folder / "run.json").unlink()
+    write_run(root, outdated, parameters=complete(outdated, root).parameters | {"n_layers": 1})
+    assert import_runs(STUDY, root) == len(folders(plan)) - 3
+    assert set(tracked(database)) == folders(plan) - {str(r.folder) for r in (failed, missing, outdated)} | {None}
+
+
+def test_a_slice_of_a_study_is_imported_alone(root, database):
+    assert import_runs(STUDY, root, changes={"models": "popularity", "seeds": 0}) == 2
+    assert {run.data.tags.get("model") for run in tracked(database).values()} == {None, "popularity"}
+
+
+def test_a_deleted_experiment_comes_back(root, database):
+    from mlflow import MlflowClient
+
+    import_runs(STUDY, root)
+    client = MlflowClient(tracking_uri=database)
+    client.delete_experiment(client.get_experiment_by_name("tiny").experiment_id)
+    import_runs(STUDY, root)
+    check_contents(database, plan_of_file(STUDY, root))
+
+
+def test_a_broken_record_is_named(root, database):
+    broken = root / plan_of_file(STUDY, root).runs[0].folder / "run.json"
+    broken.write_text('{"status": "fin')
+    with pytest.raises(MmreproError, match=str(broken)):
+        import_runs(STUDY, root)
+
+
+def test_a_server_that_is_away_is_one_line(root):
+    with socket.socket() as reserved:  # bound, not listening
+        reserved.bind(("127.0.0.1", 0))
+        with pytest.raises(MmreproError, match="check MLFLOW_TRACKING_URI") as caught:
+            import_runs(STUDY, root, f"http://127.0.0.1:{reserved.getsockname()[1]}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    store = f"sqlite:///{tmp_path / 'server.db'}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", store, "--artifacts-destination", str(tmp_path / "artifacts")]
+    switches = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {**os.environ, **switches}
+    with (tmp_path / "server.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    try:
+        uri = f"http://127.0.0.1:{port}"
+        wait_for(f"{uri}/health", process, tmp_path / "server.log")
+        yield uri
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
+    for _ in range(600):
+        assert process.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(address, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(log.read_text())
+
+
+@pytest.mark.slow
+def test_a_real_server_shows_the_runs(root, server, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    plan = plan_of_file(STUDY, root)
+    assert import_runs(STUDY, root) == len(folders(plan))
+    check_contents(server, plan)
+    assert import_runs(STUDY, root) == 0
+    check_contents(server, plan)
+    assert not (root / "results/mlflow.db").exists()
