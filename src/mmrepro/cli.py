@@ -29,7 +29,8 @@ def mirror_folder() -> Path | None:
 @app.command()
 def fetch(config: Path, output: Output) -> None:
     """Bring a data set's raw files here, from MMREPRO_MIRROR or their urls, and verify them."""
-    from mmrepro.config import DatasetConfig, load
+    from mmrepro.config import DatasetConfig
+    from mmrepro.config_files import load
     from mmrepro.datasets.fetch import fetch as run
 
     run(load(DatasetConfig, config), output, mirror_folder())
@@ -38,7 +39,8 @@ def fetch(config: Path, output: Output) -> None:
 @app.command()
 def prepare(config: Path, raw: Path, output: Output) -> None:
     """Clean, filter, re-index and split a data set."""
-    from mmrepro.config import DatasetConfig, load
+    from mmrepro.config import DatasetConfig
+    from mmrepro.config_files import load
     from mmrepro.datasets.prepare import prepare as run
 
     run(load(DatasetConfig, config), raw, output)
@@ -47,7 +49,8 @@ def prepare(config: Path, raw: Path, output: Output) -> None:
 @app.command()
 def extract(config: Path, modality: str, prepared: Path, raw: Path, output: Output) -> None:
     """Encode one modality of all items into a feature table."""
-    from mmrepro.config import FeatureSetConfig, load
+    from mmrepro.config import FeatureSetConfig
+    from mmrepro.config_files import load
     from mmrepro.features.extract import extract as run
 
     run(load(FeatureSetConfig, config), modality, prepared, raw, output)
@@ -56,7 +59,8 @@ def extract(config: Path, modality: str, prepared: Path, raw: Path, output: Outp
 @app.command()
 def item_graph(config: Path, modality: str, features: Path, output: Output) -> None:
     """Find each item's nearest items by feature cosine."""
-    from mmrepro.config import FeatureSetConfig, load
+    from mmrepro.config import FeatureSetConfig
+    from mmrepro.config_files import load
     from mmrepro.features.item_graph import build_item_graph
 
     build_item_graph(features, modality, load(FeatureSetConfig, config).neighbours, output)
@@ -72,7 +76,8 @@ def train(
     features: Annotated[Path | None, typer.Option()] = None,
 ) -> None:
     """Train, rank and record one run; a killed one is resumed."""
-    from mmrepro.config import RunSpec, validate
+    from mmrepro.config import RunSpec
+    from mmrepro.config_files import validate
     from mmrepro.training.run import train as start
 
     spec = validate(RunSpec, json.loads(run), "--run")

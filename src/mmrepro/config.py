@@ -9,15 +9,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import types
-import typing
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from mmrepro.errors import MmreproError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
@@ -256,123 +250,7 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-T = TypeVar("T", bound=BaseModel)
-
-
-def validate(cls: type[T], data: Any, origin: str) -> T:
-    """Validate `data` as `cls`.
-
-    Parameters
-    ----------
-    cls
-        A configuration class.
-    data
-        What a YAML file or Snakemake's configuration holds.
-    origin
-        File (or option) the data come from, for the message.
-
-    Raises
-    ------
-    MmreproError
-        One line with file, key, and the nearest valid key or the expected type.
-    """
-    if not isinstance(data, dict):
-        raise MmreproError(f"{origin}: expected keys and values, found {type(data).__name__}; see config/ for examples")
-    try:
-        return cls.model_validate(data)
-    except ValidationError as error:
-        raise MmreproError(f"{origin}: " + "; ".join(_explain(cls, e) for e in error.errors())) from None
-
-
-def _explain(cls: type[BaseModel], error: Any) -> str:
-    path = [str(part) for part in error["loc"]]
-    where = ".".join(path)
-    if error["type"] == "extra_forbidden":
-        valid = _valid_keys(cls, path[:-1])
-        return f"unknown key '{where}'; {nearest(path[-1], valid)}"
-    if error["type"] == "missing":
-        return f"key '{where}' is missing; add it"
-    return f"key '{where}': {error['msg']} (found {error['input']!r})"
-
-
-def _valid_keys(cls: type[BaseModel], path: list[str]) -> list[str]:
-    """Keys of the class that a location of a pydantic error points into."""
-    kinds: list[Any] = [cls]
-    for part in path:
-        following: list[Any] = []
-        for kind in kinds:
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                if part in kind.model_fields:
-                    following += _classes(kind.model_fields[part].annotation)
-                else:  # a key of a mapping, an index of a list, a tag of a union
-                    following.append(kind)
-        kinds = following or kinds
-    return sorted({key for kind in kinds for key in kind.model_fields})
-
-
-def _classes(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return [annotation] if issubclass(annotation, BaseModel) else []
-    return [found for argument in typing.get_args(annotation) for found in _classes(argument)]
-
-
 def nearest(word: str, valid: list[str]) -> str:
     """Return a hint: the nearest of the valid words, or all of them."""
     close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"valid are {', '.join(valid)}"
-
-
-def load_yaml(path: Path) -> Any:
-    """Read a YAML file; a missing or malformed one is an error that names it."""
-    try:
-        return yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        valid = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        hint = nearest(path.stem, valid) if valid else "check the path"
-        raise MmreproError(f"{path}: no such file; {hint}") from None
-    except yaml.YAMLError as error:
-        raise MmreproError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-
-
-def load(cls: type[T], path: Path) -> T:
-    """Read and validate one configuration file."""
-    return validate(cls, load_yaml(path), str(path))
-
-
-def merge_parameters(
-    model: ModelConfig, schema: dict[str, Any], origin: str, *updates: dict[str, Any]
-) -> dict[str, Any]:
-    """Complete a model's parameters from its schema, its file and the study.
-
-    Parameters
-    ----------
-    model
-        The model's configuration file.
-    schema
-        JSON schema of its parameter class (`config/schema/models/<model>.json`).
-    origin
-        File the updates come from, for messages.
-    *updates
-        Later ones win.
-
-    Raises
-    ------
-    MmreproError
-        For a parameter the model does not have, or a value of the wrong type or range.
-    """
-    import jsonschema
-
-    properties = schema["properties"]
-    values = {key: entry["default"] for key, entry in properties.items() if "default" in entry}
-    for source, update in [(f"config/models/{model.model}.yaml", model.defaults), *((origin, u) for u in updates)]:
-        for key, value in update.items():
-            if key not in properties:
-                raise MmreproError(
-                    f"{source}: model '{model.model}' has no parameter '{key}'; {nearest(key, sorted(properties))}"
-                )
-            try:
-                jsonschema.validate(value, {**properties[key], "$defs": schema.get("$defs", {})})
-            except jsonschema.ValidationError as error:
-                raise MmreproError(f"{source}: parameter '{key}' of model '{model.model}': {error.message}") from None
-        values.update(update)
-    return values

@@ -11,19 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmrepro.config import (
-    DatasetConfig,
-    FeatureSetConfig,
-    ModelConfig,
-    RunSpec,
-    StudyConfig,
-    content_hash,
-    load,
-    load_yaml,
-    merge_parameters,
-    nearest,
-    validate,
-)
+from mmrepro.config import DatasetConfig, FeatureSetConfig, ModelConfig, RunSpec, StudyConfig, content_hash, nearest
+from mmrepro.config_files import load, load_yaml, merge_parameters, validate
 from mmrepro.errors import MmreproError
 
 NO_FEATURES = "none"

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmrepro.config import DatasetConfig, load
+from mmrepro.config import DatasetConfig
+from mmrepro.config_files import load
 from mmrepro.datasets.fetch import MANIFEST, fetch
 from mmrepro.datasets.interactions import PreparedDataset, load_items
 from mmrepro.datasets.prepare import prepare

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmrepro.config import FeatureSetConfig, load
+from mmrepro.config import FeatureSetConfig
+from mmrepro.config_files import load
 from mmrepro.features.extract import extract
 from mmrepro.features.item_graph import build_item_graph, load_neighbours
 from mmrepro.features.table import FeatureTable

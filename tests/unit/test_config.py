@@ -17,10 +17,8 @@ from mmrepro.config import (
     RunSpec,
     StudyConfig,
     content_hash,
-    load,
-    merge_parameters,
-    validate,
 )
+from mmrepro.config_files import load, merge_parameters, validate
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import model_class, model_names
 from mmrepro.schemas import schemas, write_schemas

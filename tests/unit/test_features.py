@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mmrepro.config import FeatureSetConfig, load, validate
+from mmrepro.config import FeatureSetConfig
+from mmrepro.config_files import load, validate
 from mmrepro.errors import MmreproError
 from mmrepro.features.encoders.open_clip import load_model
 from mmrepro.features.extract import extract, fill_missing

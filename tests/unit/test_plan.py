@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mmrepro.config import StudyConfig, validate
+from mmrepro.config import StudyConfig
+from mmrepro.config_files import validate
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import model_class
 from mmrepro.plan import Plan, PlannedRun, complete, make_plan, plan_hash, plan_of_file

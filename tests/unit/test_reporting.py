@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from hand_made import CODE, STUDY_FILE, USERS, make_root, write_all, write_run
 
-from mmrepro.config import StudyConfig, load
+from mmrepro.config import StudyConfig
+from mmrepro.config_files import load
 from mmrepro.errors import MmreproError
 from mmrepro.plan import Plan
 from mmrepro.reporting.products import table_files

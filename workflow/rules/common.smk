@@ -4,7 +4,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
-from mmrepro.config import StudyConfig, validate
+from mmrepro.config import StudyConfig
+from mmrepro.config_files import validate
 from mmrepro.errors import MmreproError
 from mmrepro.fingerprint import fingerprint
 from mmrepro.plan import Layout, complete, make_plan, plan_hash

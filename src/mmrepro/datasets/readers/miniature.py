@@ -23,7 +23,8 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import Columns
-from mmrepro.config import DatasetConfig, validate
+from mmrepro.config import DatasetConfig
+from mmrepro.config_files import validate
 from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, first_of_each, json_lines, numbers
 from mmrepro.datasets.readers.miniature_world import Options, World, make_world, pictures, titles
 from mmrepro.errors import MmreproError

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import SPLITS, Columns
-from mmrepro.config import DatasetConfig, Strict, validate
+from mmrepro.config import DatasetConfig, Strict
+from mmrepro.config_files import validate
 from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, numbers, read_delimited, require_columns
 from mmrepro.errors import MmreproError
 
