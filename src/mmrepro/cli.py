@@ -15,7 +15,14 @@ from mmrepro.errors import MmreproError
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 
 Output = Annotated[Path, typer.Option(help="where the result is written")]
-StudyFile = Annotated[Path, typer.Argument(help="config/studies/<study>.yaml")]
+
+
+def study_path(value: Path) -> Path:
+    """Return the file of a study given by its name; a path stays as it is."""
+    return value if value.suffix else Path("config/studies") / f"{value}.yaml"
+
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="a study's name, or its file", callback=study_path)]
 
 Slice = Annotated[str, typer.Option(help="keys of the study replaced for this invocation, as JSON")]
 
