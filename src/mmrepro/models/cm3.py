@@ -20,6 +20,7 @@ from mmrepro.models.base import (
     require_features,
     xavier_normal,
 )
+from mmrepro.ops.dense import linear_of_constant
 from mmrepro.ops.fusion import spherical_bezier
 from mmrepro.ops.graphs import layer_sum, neighbour_mean_graph, product, user_item_graph
 from mmrepro.ops.losses import alignment, calibrated_uniformity, uniformity, unit
@@ -126,7 +127,9 @@ class CM3(Model):
         for modality in self.modalities:
             layers = (self.hidden[modality], self.fusion[modality])
             weight, bias = (torch.cat([layer.get_parameter(p) for layer in layers]) for p in ("weight", "bias"))
-            both = F.linear(getattr(self, f"features_{modality}"), weight, bias)  # one product for both first layers
+            both = linear_of_constant(
+                getattr(self, f"features_{modality}"), weight, bias
+            )  # one product for both first layers
             first, point = both.split([4 * self.parameters_.embedding_size, self.parameters_.embedding_size], dim=1)
             projected[modality] = self.output[modality](F.leaky_relu(first))
             points.append(unit(point))

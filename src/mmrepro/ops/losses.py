@@ -5,17 +5,48 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from mmrepro.ops.dense import product_transposed
+
+NORM_EPSILON = 1e-12
 BPR_EPSILON = 1e-10
 PAIR_TEMPERATURE = 4.0  # exp(-2 ||a - b||^2) = exp(4 (cos - 1)) on the unit sphere
-CHUNK_ROWS = 512  # rows of the pair matrix held at once: 512 x batch floats
+CHUNK_ROWS = 256  # rows of the pair matrix held at once: 256 x batch floats stay in the cache
+
+
+class _Unit(torch.autograd.Function):
+    """Rows over their norms, with the gradient in closed form: PyTorch's own passes over the matrix three times as often."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min_(NORM_EPSILON)
+        rows = x / norms
+        ctx.save_for_backward(rows, norms)
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        rows, norms = ctx.saved_tensors
+        along = torch.linalg.vecdot(gradients[0], rows).unsqueeze(-1)
+        along = along.masked_fill_(norms <= NORM_EPSILON, 0.0)  # a clamped norm is a constant
+        return torch.addcmul(gradients[0], rows, along, value=-1).div_(norms)
 
 
 def unit(x: Tensor) -> Tensor:
-    """Divide each row by its norm, clamped from below at 1e-12; computed in float32 also under autocast."""
-    return F.normalize(x.float() if x.dtype == torch.bfloat16 else x, dim=-1, eps=1e-12)
+    """Divide each row by its norm, clamped from below at 1e-12; computed in float32 also under autocast.
+
+    Parameters
+    ----------
+    x
+        Shape (..., d).
+
+    Returns
+    -------
+    Tensor
+        Same shape; float32 for bfloat16, otherwise the type of `x`.
+    """
+    return _Unit.apply(x.float() if x.dtype == torch.bfloat16 else x)
 
 
 def bpr(difference: Tensor) -> Tensor:
@@ -104,19 +135,27 @@ class _PairLogMean(torch.autograd.Function):
         inputs = [x] if content is None else [x, content]
         half = torch.is_autocast_enabled(x.device.type)
         operands = [t.detach().to(torch.bfloat16) if half else t.detach() for t in inputs]
+        scaled = [t * PAIR_TEMPERATURE for t in operands]
         gradients = [torch.zeros_like(t) for t in inputs]
         n = x.shape[0]
         total = x.new_zeros(())
         for start in range(0, n, CHUNK_ROWS):
-            stop = min(start + CHUNK_ROWS, n)
-            blocks = [_cosines(t, start, stop, x.dtype) for t in operands]
-            clamped = blocks[1].clamp(low, high) if content is not None else None
-            weight = blocks[0].sub_(1.0 if clamped is None else clamped).mul_(PAIR_TEMPERATURE).exp_().triu_(1)
+            rows = slice(start, min(start + CHUNK_ROWS, n))
+            weight, *similarity = (
+                _products(s[rows], t[start:], x.dtype) for s, t in zip(scaled, operands, strict=True)
+            )
+            if similarity:
+                clamped = similarity[0].clamp(low * PAIR_TEMPERATURE, high * PAIR_TEMPERATURE)
+                weight.sub_(clamped).exp_()
+            else:
+                weight.sub_(PAIR_TEMPERATURE).exp_()
+            weight[:, : rows.stop - start].triu_(1)
             total += weight.sum()
-            _add_gradient(gradients[0], weight, operands[0], start, stop)
-            if clamped is not None:
-                _add_gradient(gradients[1], -weight * (clamped == blocks[1]), operands[1], start, stop)
-        ctx.save_for_backward(*(g * (PAIR_TEMPERATURE / total) for g in gradients))
+            _add_gradient(gradients[0], weight, operands[0], rows)
+            if similarity:
+                inside = torch.eq(clamped, similarity[0], out=clamped)
+                _add_gradient(gradients[1], inside.mul_(weight).neg_(), operands[1], rows)
+        ctx.save_for_backward(*(g.mul_(PAIR_TEMPERATURE / total) for g in gradients))
         return torch.log(total / (n * (n - 1) / 2))
 
     @staticmethod
@@ -125,15 +164,15 @@ class _PairLogMean(torch.autograd.Function):
         return outputs[0] * saved[0], outputs[0] * saved[1] if len(saved) == 2 else None, None, None
 
 
-def _cosines(x: Tensor, start: int, stop: int, dtype: torch.dtype) -> Tensor:
-    """Inner products of rows start..stop with rows start..n."""
-    with torch.autocast(x.device.type, enabled=False):
-        return (x[start:stop] @ x[start:].T).to(dtype)
+def _products(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    """All inner products of two sets of rows."""
+    with torch.autocast(a.device.type, enabled=False):
+        return product_transposed(a, b).to(dtype)
 
 
-def _add_gradient(gradient: Tensor, weight: Tensor, x: Tensor, start: int, stop: int) -> None:
+def _add_gradient(gradient: Tensor, weight: Tensor, x: Tensor, rows: slice) -> None:
     """Add weight @ x to the block's rows and weight^T @ x to its columns (pairs above the diagonal only)."""
     with torch.autocast(x.device.type, enabled=False):
         weight = weight.to(x.dtype)
-        gradient[start:stop] += weight @ x[start:]
-        gradient[start:] += weight.T @ x[start:stop]
+        gradient[rows] += product_transposed(weight, x[rows.start :].T)
+        gradient[rows.start :] += product_transposed(weight.T, x[rows].T)
