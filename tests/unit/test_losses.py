@@ -148,3 +148,13 @@ def test_bfloat16_autocast_is_close_to_float32() -> None:
     torch.testing.assert_close(half[0], exact[0], rtol=5e-3, atol=5e-3)
     for mine, theirs in zip(half[1:], exact[1:], strict=True):
         assert float((mine - theirs).norm() / theirs.norm()) < 0.02
+
+
+def test_unit_rows_have_the_gradient_of_a_normalisation_and_none_where_the_norm_is_clamped() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(losses.unit, (x,))
+    zero = torch.zeros(2, 3, requires_grad=True)
+    losses.unit(zero).sum().backward()
+    assert zero.grad is not None
+    torch.testing.assert_close(zero.grad, torch.full((2, 3), 1e12))

@@ -79,7 +79,7 @@ def test_publishing_writes_tables_and_records_without_paths_of_this_machine(whol
     assert [path.name for path in folder.parent.iterdir()] == ["hand"]
 
 
-def test_publishing_refuses_holes_dirty_code_and_several_commits(tmp_path: Path) -> None:
+def test_publishing_refuses_holes_dirty_code_and_different_code(tmp_path: Path) -> None:
     plan = make_root(tmp_path, datasets=["toy-a"], models=["popularity"])
     first, second = plan.runs
     target = tmp_path / "results/reference"
@@ -94,7 +94,12 @@ def test_publishing_refuses_holes_dirty_code_and_several_commits(tmp_path: Path)
     (tmp_path / first.folder / "per_user.parquet").unlink()
     (tmp_path / first.folder).rmdir()
     write_run(tmp_path, first, [0.5], git={"commit": "a" * 40, "dirty": False})
-    write_run(tmp_path, second, [0.5], git={"commit": "b" * 40, "dirty": False})
-    with pytest.raises(MmreproError, match=r"different commits: a{10}: .*seed0; b{10}: .*seed1"):
+    write_run(tmp_path, second, [0.5], git={"commit": "b" * 40, "dirty": False}, code="f" * 16)
+    with pytest.raises(MmreproError, match=r"runs of 'popularity' made from different code: .*seed"):
         publish_reference(STUDY_FILE, target, tmp_path)
     assert not target.exists() or not any(target.iterdir())
+    record = tmp_path / second.folder / "run.json"
+    record.write_text(
+        record.read_text().replace("f" * 16, json.loads((tmp_path / first.folder / "run.json").read_text())["code"])
+    )
+    assert (publish_reference(STUDY_FILE, target, tmp_path) / "runs.jsonl").is_file()

@@ -87,10 +87,7 @@ def test_chunks_of_users_give_the_same_lists(rows: int, monkeypatch: pytest.Monk
     np.testing.assert_array_equal(chunked.scores, whole.scores)
 
 
-ONE_USER = pytest.param(1, marks=pytest.mark.xfail(strict=True, reason="one row of counts is masked in place"))
-
-
-@pytest.mark.parametrize("users", [ONE_USER, 4])
+@pytest.mark.parametrize("users", [1, 4])
 def test_ranking_leaves_the_counts_of_popularity_alone(users: int) -> None:
     interactions = TrainingInteractions(np.array([0, 1, 1, 2, 3]), np.array([0, 0, 1, 1, 1]), 4, 3)
     model = build_model("popularity", interactions, ItemContent(), {}, Protocol())

@@ -46,7 +46,7 @@ def publish_reference(study_file: Path, output: Path, root: Path = Path(), allow
     Raises
     ------
     MmreproError
-        When planned runs are missing, when runs come from an unknown, changed or another commit; names the runs.
+        When planned runs are missing, come from uncommitted code, or from different code of one model; names the runs.
     """
     plan = plan_of_file(study_file, root)
     planned = sorted({run.folder: run for run in (*plan.runs, *plan.trials)}.items())
@@ -118,19 +118,22 @@ def _refuse_holes(holes: list[PlannedRun]) -> None:
 
 
 def _refuse_unclear_code(finished: Mapping[Path, Mapping[str, Any]]) -> None:
-    """Every record must name the one clean commit that all were made from."""
+    """Every record must name a clean commit, and all runs of a model must come from the same code."""
     if not finished:
         raise MmreproError("no run of this study has finished; run it first")
     states = {folder: record.get("git") or {} for folder, record in finished.items()}
     unclear = [folder for folder, git in states.items() if git.get("dirty") is not False or not git.get("commit")]
     if unclear:
         raise MmreproError(f"made from uncommitted code: {_named(unclear)}; commit, delete these folders and run again")
-    by_commit: dict[str, list[Path]] = {}
-    for folder, git in states.items():
-        by_commit.setdefault(git["commit"], []).append(folder)
-    if len(by_commit) > 1:
-        parts = [f"{commit[:10]}: {_named(folders)}" for commit, folders in sorted(by_commit.items())]
-        raise MmreproError(f"made from different commits: {'; '.join(parts)}; run them again from one")
+    by_code: dict[str, dict[str, list[Path]]] = {}
+    for folder, record in finished.items():
+        by_code.setdefault(record["model"], {}).setdefault(record["code"], []).append(folder)
+    for model, folders in by_code.items():
+        if len(folders) > 1:
+            parts = [f"{states[same[0]]['commit'][:10]}: {_named(same)}" for _, same in sorted(folders.items())]
+            raise MmreproError(
+                f"runs of '{model}' made from different code: {'; '.join(parts)}; run them again from one"
+            )
 
 
 def _named(folders: list[Path]) -> str:
