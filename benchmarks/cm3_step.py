@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -28,6 +29,7 @@ BATCH_SIZE = 2048
 PARAMETERS = cm3.CM3Parameters(n_layers=3, batch_size=BATCH_SIZE)
 PARTS = ("draws", "dense layers", "fusion", "graph products", "losses", "optimiser")
 LOSS_TOLERANCE = 1e-4
+UNMARKED_FUSION = cm3.spherical_bezier
 
 
 class MarkedCM3(cm3.CM3):
@@ -54,13 +56,10 @@ class MarkedCM3(cm3.CM3):
             return super().loss(batch)
 
 
-def marked_fusion(*arguments: object) -> Tensor:
+def marked_fusion(*arguments: Any) -> Tensor:
     """Label the fusion."""
     with record_function("fusion"):
-        return UNMARKED_FUSION(*arguments)  # type: ignore[arg-type]
-
-
-UNMARKED_FUSION = cm3.spherical_bezier
+        return UNMARKED_FUSION(*arguments)
 
 
 @dataclass
@@ -173,12 +172,12 @@ def profile_parts(step: Callable[[int], float], steps: int) -> dict[str, list[fl
     return {part: [value / steps / 1e6 for value in values] for part, values in found.items()}
 
 
-def enclosing_part(event: object) -> str | None:
-    """Return the innermost labelled part that an event lies in."""
+def enclosing_part(event: Any) -> str | None:
+    """Return the innermost labelled part that a profiler's event lies in."""
     while event is not None:
-        if event.name in PARTS:  # type: ignore[attr-defined]
-            return str(event.name)  # type: ignore[attr-defined]
-        event = event.cpu_parent  # type: ignore[attr-defined]
+        if event.name in PARTS:
+            return str(event.name)
+        event = event.cpu_parent
     return None
 
 
@@ -216,7 +215,7 @@ def print_ratios(taken: dict[str, np.ndarray], reference: str) -> None:
     print()
 
 
-def check_losses(data: Workload, ours: cm3.CM3, plain: PlainCM3, batch: Batch) -> None:
+def check_losses(ours: cm3.CM3, plain: PlainCM3, batch: Batch) -> None:
     """Stop unless both formulations give the same loss from the same weights, batch and draws."""
     with torch.no_grad():
         torch.manual_seed(1)
@@ -226,6 +225,32 @@ def check_losses(data: Workload, ours: cm3.CM3, plain: PlainCM3, batch: Batch) -
     print(f"loss: ours {first:.6f}, plain {second:.6f}\n")
     if not abs(first - second) <= LOSS_TOLERANCE:
         sys.exit(f"the two formulations differ by {abs(first - second):.1e}, more than {LOSS_TOLERANCE}")
+
+
+def build(data: Workload, cls: type[cm3.CM3] = cm3.CM3) -> cm3.CM3:
+    """Build the model; all have the same weights."""
+    torch.manual_seed(0)
+    return cls(data.interactions, data.content, PARAMETERS, Protocol())
+
+
+def report_parts(data: Workload, batches: list[Batch], sampling: float, steps: int) -> None:
+    """Measure and print the parts of our step."""
+    with mock.patch.object(cm3, "spherical_bezier", marked_fusion):
+        step = our_step(build(data, MarkedCM3), batches)
+        step(0)
+        measured = float(np.median([seconds(step, number) for number in range(steps)]))
+        print_parts(profile_parts(step, steps), sampling, measured)
+
+
+def report_ratios(data: Workload, plain: PlainCM3, batches: list[Batch], sampling: float, rounds: int) -> None:
+    """Measure and print the steps a second of all variants."""
+    pairs = data.interactions
+    steps = {
+        "ours, float32": our_step(build(data), batches),
+        "ours, bfloat16": our_step(build(data), batches, half=True),
+        "plain": plain_step(plain, batches, RetryingSampler(pairs.users, pairs.items, 0)),
+    }
+    print_ratios(compare(steps, rounds, {name: sampling for name in steps if name != "plain"}), "plain")
 
 
 def main() -> None:
@@ -238,35 +263,16 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     seed_everything(0)
     data = Workload.generate(options.users, options.items, options.pairs, options.image_dim, options.text_dim)
-    pairs = data.interactions
-
-    sampler = NegativeSampler(pairs)
-    batches = list(epoch_batches(pairs, sampler, BATCH_SIZE, 0, 1))
+    sampler = NegativeSampler(data.interactions)
+    batches = list(epoch_batches(data.interactions, sampler, BATCH_SIZE, 0, 1))
     started = time.perf_counter()
-    sum(1 for _ in epoch_batches(pairs, sampler, BATCH_SIZE, 0, 2))
+    sum(1 for _ in epoch_batches(data.interactions, sampler, BATCH_SIZE, 0, 2))
     sampling = (time.perf_counter() - started) / len(batches)
-
-    def build(cls: type[cm3.CM3] = cm3.CM3) -> cm3.CM3:
-        torch.manual_seed(0)
-        return cls(pairs, data.content, PARAMETERS, Protocol())
-
-    plain = plain_model(data, build())
-    check_losses(data, build(), plain, batches[0])
+    plain = plain_model(data, build(data))
+    check_losses(build(data), plain, batches[0])
     full = batches[:-1] or batches
-    with mock.patch.object(cm3, "spherical_bezier", marked_fusion):
-        marked = our_step(build(MarkedCM3), full)
-        marked(0)
-        measured = float(np.median([seconds(marked, number) for number in range(options.steps)]))
-        parts = profile_parts(marked, options.steps)
-    print_parts(parts, sampling, measured)
-
-    steps = {
-        "ours, float32": our_step(build(), full),
-        "ours, bfloat16": our_step(build(), full, half=True),
-        "plain": plain_step(plain, full, RetryingSampler(pairs.users, pairs.items, 0)),
-    }
-    taken = compare(steps, options.steps, {name: sampling for name in steps if name != "plain"})
-    print_ratios(taken, "plain")
+    report_parts(data, full, sampling, options.steps)
+    report_ratios(data, plain, full, sampling, options.steps)
 
 
 if __name__ == "__main__":

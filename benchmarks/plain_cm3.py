@@ -20,8 +20,8 @@ def normalised_graph(users: np.ndarray, items: np.ndarray, n_users: int, n_items
     edges = np.concatenate([pairs, pairs[::-1]], axis=1)
     n = n_users + n_items
     scale = np.power(np.bincount(edges[0], minlength=n) + 1e-7, -0.5)
-    values = (scale[edges[0]] * scale[edges[1]]).astype(np.float32)
-    return torch.sparse_coo_tensor(edges, torch.from_numpy(values), (n, n), check_invariants=False).coalesce()
+    values = torch.from_numpy((scale[edges[0]] * scale[edges[1]]).astype(np.float32))
+    return torch.sparse_coo_tensor(torch.from_numpy(edges), values, (n, n), check_invariants=False).coalesce()
 
 
 def neighbour_graph(neighbours: Tensor, weight: float) -> Tensor:
