@@ -32,6 +32,8 @@ class RawDataset:
         Keys in the order of a published numbering, gaps filled; None: the data set has none.
     repairs
         Counts of what the reader mended.
+    time_orders_users
+        Whether timestamps compare between users; false where they only order the interactions of each.
     """
 
     interactions: pd.DataFrame
@@ -39,6 +41,7 @@ class RawDataset:
     user_numbering: pd.Index | None = None
     item_numbering: pd.Index | None = None
     repairs: dict[str, int] = field(default_factory=dict)
+    time_orders_users: bool = True
 
 
 def existing_file(path: Path) -> Path:

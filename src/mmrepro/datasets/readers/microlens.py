@@ -1,0 +1,96 @@
+"""MicroLens as released: who watched what, titles, and a folder of covers.
+
+Interactions come in one of the two published forms: `*_pairs.tsv` (a line a user: the user, a tab, the items in order of
+time, separated by spaces) or `*_pairs.csv` (columns user, item, timestamp). In the first form the position in a user's
+list stands for time, which orders the interactions of a user but says nothing between users.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mmrepro.columns import Columns
+from mmrepro.config import DatasetConfig, Strict
+from mmrepro.config_files import validate
+from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, first_of_each, numbers, read_delimited, require_columns
+from mmrepro.errors import MmreproError
+
+
+class Options(Strict):
+    """Settings of the reader."""
+
+    interactions_file: str
+    titles_file: str
+    covers_folder: str | None = None
+
+
+def read(raw: Path, config: DatasetConfig) -> RawDataset:
+    """Read interactions, titles and covers.
+
+    Parameters
+    ----------
+    raw
+        Folder of the raw files.
+    config
+        The data set; its options name the files.
+
+    Returns
+    -------
+    RawDataset
+        The text of an item is its title; the image `<covers folder>/<item>.jpg`, null if absent.
+
+    Raises
+    ------
+    MmreproError
+        For a missing file or column, or a value that is no number; names file and line.
+    """
+    options = validate(Options, config.options, f"config/datasets/{config.dataset}.yaml: options")
+    path = raw / options.interactions_file
+    listed = path.suffix == ".tsv"
+    interactions = _user_lists(path) if listed else _pairs(path)
+    items, repeated = _items(raw, options)
+    return RawDataset(
+        interactions, items, repairs={"repeated_item_records": repeated}, time_orders_users=not listed
+    )
+
+
+def _user_lists(path: Path) -> pd.DataFrame:
+    table = read_delimited(path, sep="\t", header=None, dtype="str")
+    if table.shape[1] != 2:
+        raise MmreproError(f"{path}: {table.shape[1]} columns, expected a user and a list of items; fetch it again")
+    lists = table[1].str.split()
+    lengths = lists.str.len().to_numpy()
+    if (pd.isna(lengths) | (lengths == 0)).any():
+        line = int((pd.isna(lengths) | (lengths == 0)).argmax()) + 1
+        raise MmreproError(f"{path}: line {line} names no item; mend the line or fetch the file again")
+    lengths = lengths.astype(np.int64)
+    starts = np.cumsum(lengths) - lengths
+    items = pd.Series(np.concatenate(lists.to_numpy()), dtype="str")
+    return pd.DataFrame(
+        {
+            Columns.USER: pd.Series(np.repeat(table[0].to_numpy(), lengths), dtype="str"),
+            Columns.ITEM: items,
+            Columns.TIMESTAMP: np.arange(len(items)) - np.repeat(starts, lengths),
+        }
+    )
+
+
+def _pairs(path: Path) -> pd.DataFrame:
+    table = read_delimited(path, dtype={Columns.USER: "str", Columns.ITEM: "str"})
+    require_columns(path, table, (Columns.USER, Columns.ITEM, Columns.TIMESTAMP))
+    time = numbers(path, table[Columns.TIMESTAMP], 2)
+    return pd.DataFrame({Columns.USER: table[Columns.USER], Columns.ITEM: table[Columns.ITEM], Columns.TIMESTAMP: time})
+
+
+def _items(raw: Path, options: Options) -> tuple[pd.DataFrame, int]:
+    path = raw / options.titles_file
+    table = read_delimited(path, dtype="str")
+    require_columns(path, table, (Columns.ITEM, Columns.TITLE))
+    columns = {Columns.KEY: table[Columns.ITEM], Columns.TITLE: table[Columns.TITLE], Columns.TEXT: table[Columns.TITLE]}
+    if options.covers_folder is not None:
+        images = [f"{options.covers_folder}/{key}.jpg" for key in table[Columns.ITEM]]
+        columns[Columns.IMAGE] = [image if (raw / image).is_file() else None for image in images]
+    return first_of_each(pd.DataFrame(columns).reindex(columns=list(ITEM_COLUMNS)))
