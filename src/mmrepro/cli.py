@@ -36,21 +36,28 @@ def mirror_folder() -> Path | None:
 @app.command()
 def fetch(config: Path, output: Output) -> None:
     """Bring a data set's raw files here, from MMREPRO_MIRROR or their urls, and verify them."""
-    from mmrepro.config import DatasetConfig
-    from mmrepro.config_files import load
+    from mmrepro.config_files import load_dataset
     from mmrepro.datasets.fetch import fetch as run
 
-    run(load(DatasetConfig, config), output, mirror_folder())
+    run(load_dataset(config), output, mirror_folder())
+
+
+@app.command()
+def images(config: Path, raw: Path) -> None:
+    """Download the images of the items that survive a data set's filters, and list what became of each."""
+    from mmrepro.config_files import load_dataset
+    from mmrepro.datasets.images import download_images
+
+    download_images(load_dataset(config), raw)
 
 
 @app.command()
 def prepare(config: Path, raw: Path, output: Output) -> None:
     """Clean, filter, re-index and split a data set."""
-    from mmrepro.config import DatasetConfig
-    from mmrepro.config_files import load
+    from mmrepro.config_files import load_dataset
     from mmrepro.datasets.prepare import prepare as run
 
-    run(load(DatasetConfig, config), raw, output)
+    run(load_dataset(config), raw, output)
 
 
 @app.command()

@@ -26,7 +26,12 @@ class SourceFile(Strict):
     """One raw file of a data set: where it comes from and how it is recognised."""
 
     name: str = Field(description="path inside the data set's folder; a folder when `folder` is true")
-    url: str | None = Field(None, description="where it is downloaded from; none: only to be had from a mirror folder")
+    url: str | None = Field(
+        None,
+        pattern=r"^(https?|gdrive)://",
+        description="where it is downloaded from (http, https, or gdrive://<folder id>/<path in that folder>); none: only "
+        "to be had from a mirror folder",
+    )
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     bytes: int | None = Field(None, ge=0)
     folder: bool = Field(False, description="a folder of files, copied whole; only from a mirror")
@@ -42,69 +47,132 @@ class Expected(Strict):
     test: int | None = None
 
 
+class Images(Strict):
+    """How the images that item records name by url are downloaded."""
+
+    connections: int = Field(8, ge=1, le=64, description="open at the same time")
+    attempts: int = Field(4, ge=1, description="requests for one image before it counts as missing")
+    smallest_side: int = Field(16, ge=1, description="pixels; a smaller image is a placeholder and counts as too small")
+
+
+SplitKind = Literal["published", "random-per-user", "time-per-user", "global-time", "leave-one-out"]
+
+
 class Split(Strict):
     """How interactions are divided into train, valid and test."""
 
-    kind: Literal["published", "random-per-user"] = "random-per-user"
+    kind: SplitKind = "random-per-user"
     seed: int = 0
     holdout: float = Field(
-        0.2, gt=0, lt=1, description="share of a user's interactions held out (half valid, half test)"
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of a user's interactions (global-time: of all) held out, half valid, half test",
     )
     few: int = Field(10, ge=3, description="users with fewer interactions give one to valid and one to test")
 
 
 class DatasetConfig(Strict):
-    """A data set id: it fixes source, filters and split."""
+    """A data set id: it fixes source, filters and split.
+
+    An id `<data set>--<split kind>` is the data set of that file with another split; both share their raw files.
+    """
 
     dataset: Name
     title: str
     reader: str
     folder: str = Field(description="name of its folder below MMREPRO_MIRROR")
     licence: str
+    raw: Name | None = Field(None, description="data set whose raw files this one shares; none: it has its own")
     files: tuple[SourceFile, ...] = ()
+    images: Images | None = Field(None, description="download the images that item records name by url")
     options: dict[str, Any] = Field(default_factory=dict, description="settings of the reader")
     k_core: int = Field(0, ge=0, description="every user and item keeps at least this many interactions; 0: no filter")
     drop_duplicates: bool = True
+    drop_items_without: tuple[Literal["image", "text"], ...] = Field(
+        (), description="items without a usable image or text leave the data set before the k-core"
+    )
     split: Split = Split()
     cold_users: Literal["drop", "keep"] = Field(
         "drop", description="valid and test rows of users without training item"
+    )
+    cold_items: Literal["drop", "keep"] = Field(
+        "keep", description="valid and test rows of items without training user"
     )
     expected: Expected = Expected()
     literature_split: str | None = Field(
         None, description="data set name in published tables, where the split is theirs"
     )
 
+    @property
+    def raw_name(self) -> str:
+        """Name of the data set whose raw files are read."""
+        return self.raw or self.dataset
 
-class OpenClipEncoder(Strict):
+
+class EncoderBase(Strict):
+    """What all encoders share."""
+
+    missing: Literal["mean", "zero", "error"] = Field(
+        "mean",
+        description="row of an item without its own: mean of the others, zero (the record keeps the mask), or none",
+    )
+
+
+class NeuralEncoder(EncoderBase):
+    """What encoders with weights share."""
+
+    batch_size: int = Field(64, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = Field("cpu", description="on a GPU the model runs in bfloat16")
+
+
+class OpenClipEncoder(NeuralEncoder):
     """Images or texts through one tower of an open_clip model."""
 
     encoder: Literal["open_clip"]
     source: Literal["image", "text", "title"]
     architecture: str
     weights: str = Field(description="a pretrained tag, a local file, or `random:<seed>`")
-    batch_size: int = Field(64, ge=1)
-    missing: Literal["mean", "zero", "error"] = "mean"
 
 
-class SentenceEncoder(Strict):
+class SentenceEncoder(NeuralEncoder):
     """Texts through a sentence-transformers model; `offline` is MiniLM with its weights from a Python package."""
 
     encoder: Literal["sentence_transformers"]
     source: Literal["text", "title"]
     weights: str = Field(description="`offline`, a local folder, or a model name of the hub")
-    batch_size: int = Field(64, ge=1)
-    missing: Literal["mean", "zero", "error"] = "mean"
 
 
-class PublishedEncoder(Strict):
+class MultimodalLanguageEncoder(NeuralEncoder):
+    """A multimodal language model describes image and title of an item; a text encoder embeds the description."""
+
+    encoder: Literal["mllm"]
+    weights: str = Field(description="an image-text-to-text model of transformers: a local folder or a name of the hub")
+    revision: str | None = Field(None, description="commit of the hub's model; name it, or the weights may change")
+    prompt: str = Field(description="what the model is asked; {title} stands for the item's title")
+    max_new_tokens: int = Field(96, ge=1)
+    text_weights: str = Field("offline", description="weights of the sentence-transformers model that embeds")
+
+
+class PublishedEncoder(EncoderBase):
     """A matrix published with the data set, one row an item in the published item order."""
 
     encoder: Literal["published"]
     file: str
-    missing: Literal["mean", "zero", "error"] = "mean"
 
 
-Encoder = Annotated[OpenClipEncoder | SentenceEncoder | PublishedEncoder, Field(discriminator="encoder")]
+class AmazonImageEncoder(EncoderBase):
+    """Amazon's released image vectors: records of a 10-character ASIN and `dim` little-endian float32."""
+
+    encoder: Literal["amazon_image"]
+    file: str
+    dim: int = Field(4096, ge=1)
+
+
+Encoder = Annotated[
+    OpenClipEncoder | SentenceEncoder | MultimodalLanguageEncoder | PublishedEncoder | AmazonImageEncoder,
+    Field(discriminator="encoder"),
+]
 
 
 class FeatureSetConfig(Strict):
@@ -219,8 +287,9 @@ class StudyConfig(Strict):
         return data
 
     def feature_set(self, dataset: str) -> str | None:
-        """Return the feature set used on `dataset`."""
-        return self.features.get(dataset, self.features.get("default"))
+        """Return the feature set used on `dataset`: its own, that of the data set it is derived from, or the default."""
+        base = dataset.partition("--")[0]
+        return next((self.features[name] for name in (dataset, base, "default") if name in self.features), None)
 
 
 class RunSpec(Strict):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mmrepro.config import ModelConfig, nearest
+from mmrepro.config import DatasetConfig, Expected, ModelConfig, SplitKind, nearest
 from mmrepro.errors import MmreproError
 
 T = TypeVar("T", bound=BaseModel)
@@ -88,6 +88,40 @@ def load_yaml(path: Path) -> Any:
 def load(cls: type[T], path: Path) -> T:
     """Read and validate one configuration file."""
     return validate(cls, load_yaml(path), str(path))
+
+
+def load_dataset(path: Path) -> DatasetConfig:
+    """Read a data set's file, or derive `<data set>--<split kind>.yaml` from the file of the data set.
+
+    Parameters
+    ----------
+    path
+        `config/datasets/<id>.yaml`; need not exist for a derived id.
+
+    Raises
+    ------
+    MmreproError
+        For an unknown id or split kind, a malformed file, or a file whose `dataset` is not its name.
+    """
+    base, separator, kind = path.stem.partition("--")
+    if path.is_file() or not separator:
+        config = load(DatasetConfig, path)
+        if config.dataset != path.stem:
+            raise MmreproError(f"{path}: `dataset: {config.dataset}` is not the file's name; make them the same")
+        return config
+    kinds = [name for name in typing.get_args(SplitKind) if name != "published"]
+    if kind not in kinds:
+        raise MmreproError(f"data set '{path.stem}': no split kind '{kind}'; {nearest(kind, kinds)}")
+    config = load_dataset(path.with_stem(base))
+    counts = {"users": config.expected.users, "items": config.expected.items}
+    changes = {
+        "dataset": path.stem,
+        "raw": config.raw_name,
+        "split": config.split.model_copy(update={"kind": kind}),
+        "expected": Expected(**counts),
+        "literature_split": None,
+    }
+    return config.model_copy(update=changes)
 
 
 def merge_parameters(

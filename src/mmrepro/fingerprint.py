@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent
 
 STAGES: dict[str, tuple[str, str]] = {
     "fetch": ("datasets.fetch", "fetch"),
+    "images": ("datasets.images", "download_images"),
     "prepare": ("datasets.prepare", "prepare"),
     "extract": ("features.extract", "extract"),
     "item_graph": ("features.item_graph", "build_item_graph"),
@@ -29,7 +30,12 @@ STAGES: dict[str, tuple[str, str]] = {
 RECORDERS = ("fingerprint", "provenance", "errors")
 """Modules that record results or say what is wrong, and decide no number: edits there rerun nothing."""
 
-FOLDERS = {"fetch": "datasets/readers", "prepare": "datasets/readers", "extract": "features/encoders"}
+FOLDERS = {
+    "fetch": "datasets/readers",
+    "images": "datasets/readers",
+    "prepare": "datasets/readers",
+    "extract": "features/encoders",
+}
 """Folders whose modules a stage imports by name; the module in use is an entry of its own."""
 
 

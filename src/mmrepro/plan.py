@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrepro.config import DatasetConfig, FeatureSetConfig, ModelConfig, RunSpec, StudyConfig, content_hash, nearest
-from mmrepro.config_files import load, load_yaml, merge_parameters, validate
+from mmrepro.config_files import load, load_dataset, load_yaml, merge_parameters, validate
 from mmrepro.errors import MmreproError
 
 NO_FEATURES = "none"
@@ -52,6 +52,8 @@ class Plan:
 
     study: StudyConfig
     datasets: dict[str, DatasetConfig]
+    sources: dict[str, DatasetConfig]
+    """Data sets whose raw files are read, by name."""
     feature_sets: dict[str, FeatureSetConfig]
     models: dict[str, ModelConfig]
     runs: tuple[PlannedRun, ...]
@@ -133,7 +135,9 @@ def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study") ->
     """
     _check_keys(study, root, origin)
     models = {name: load(ModelConfig, root / f"config/models/{name}.yaml") for name in study.models}
-    datasets = {name: load(DatasetConfig, root / f"config/datasets/{name}.yaml") for name in study.datasets}
+    datasets = {name: load_dataset(root / f"config/datasets/{name}.yaml") for name in study.datasets}
+    raw_names = sorted({dataset.raw_name for dataset in datasets.values()})
+    sources = {name: load_dataset(root / f"config/datasets/{name}.yaml") for name in raw_names}
     if any(model.uses_features for model in models.values()):
         for dataset in study.datasets:
             if study.feature_set(dataset) is None:
@@ -148,6 +152,7 @@ def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study") ->
     return Plan(
         study,
         datasets,
+        sources,
         feature_sets,
         models,
         tuple(builder.runs),

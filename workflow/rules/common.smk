@@ -32,9 +32,32 @@ SELECTIONS = {selection.path.as_posix(): selection for selection in PLAN.selecti
 STUDY_FOLDER = Layout.study(STUDY.study).as_posix()
 
 
+def dataset_of(wildcards):
+    """The data set, or the source of raw files, that a rule's wildcard names."""
+    return {**PLAN.sources, **PLAN.datasets}[wildcards.dataset]
+
+
+def dataset_file(wildcards):
+    """The file of a data set; an id `<data set>--<split kind>` has that of the data set it is derived from."""
+    path = f"config/datasets/{wildcards.dataset}.yaml"
+    return path if Path(path).is_file() else f"config/datasets/{wildcards.dataset.partition('--')[0]}.yaml"
+
+
+def raw_folder(wildcards):
+    """Folder of the raw files that a data set is made from."""
+    return Layout.raw(dataset_of(wildcards).raw_name).as_posix()
+
+
+def raw_manifests(wildcards):
+    """What must be there of the raw files: their manifest, and that of downloaded images."""
+    dataset = dataset_of(wildcards)
+    names = ["MANIFEST.json", "IMAGES.json"] if dataset.images else ["MANIFEST.json"]
+    return [f"{raw_folder(wildcards)}/{name}" for name in names]
+
+
 def reader_fingerprint(stage):
     """A function of wildcards: the fingerprint of a stage and of the data set's reader."""
-    return lambda wildcards: fingerprint(stage, PLAN.datasets[wildcards.dataset].reader)
+    return lambda wildcards: fingerprint(stage, dataset_of(wildcards).reader)
 
 
 def encoder_fingerprint(wildcards):
@@ -49,7 +72,7 @@ def training_code(wildcards):
 
 def dataset_settings(*keys):
     """A function of wildcards: those settings of the data set that a rule's result depends on, and no others."""
-    return lambda wildcards: PLAN.datasets[wildcards.dataset].model_dump_json(**{"include": set(keys)})
+    return lambda wildcards: dataset_of(wildcards).model_dump_json(**{"include": set(keys)})
 
 
 def graph_settings(wildcards):

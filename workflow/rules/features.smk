@@ -2,7 +2,7 @@ rule extract:
     """Encode the {wildcards.modality} of every item of {wildcards.dataset}."""
     input:
         config=ancient("config/features/{features}.yaml"),
-        manifest="data/raw/{dataset}/MANIFEST.json",
+        manifests=raw_manifests,
         item_list="data/prepared/{dataset}/items.parquet",
         statistics="data/prepared/{dataset}/statistics.json",
     output:
@@ -21,9 +21,10 @@ rule extract:
     params:
         code=encoder_fingerprint,
         settings=modality_settings,
+        raw=raw_folder,
     shell:
         "mmrepro extract {input.config} {wildcards.modality} data/prepared/{wildcards.dataset}"
-        " data/raw/{wildcards.dataset} --output data/features/{wildcards.dataset}/{wildcards.features} > {log} 2>&1"
+        " {params.raw} --output data/features/{wildcards.dataset}/{wildcards.features} > {log} 2>&1"
 
 
 rule item_graph:

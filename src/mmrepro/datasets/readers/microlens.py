@@ -52,23 +52,20 @@ def read(raw: Path, config: DatasetConfig) -> RawDataset:
     listed = path.suffix == ".tsv"
     interactions = _user_lists(path) if listed else _pairs(path)
     items, repeated = _items(raw, options)
-    return RawDataset(
-        interactions, items, repairs={"repeated_item_records": repeated}, time_orders_users=not listed
-    )
+    return RawDataset(interactions, items, repairs={"repeated_item_records": repeated}, time_orders_users=not listed)
 
 
 def _user_lists(path: Path) -> pd.DataFrame:
     table = read_delimited(path, sep="\t", header=None, dtype="str")
     if table.shape[1] != 2:
         raise MmreproError(f"{path}: {table.shape[1]} columns, expected a user and a list of items; fetch it again")
-    lists = table[1].str.split()
-    lengths = lists.str.len().to_numpy()
-    if (pd.isna(lengths) | (lengths == 0)).any():
-        line = int((pd.isna(lengths) | (lengths == 0)).argmax()) + 1
+    lists = [text.split() if isinstance(text, str) else [] for text in table[1]]
+    lengths = np.array([len(items) for items in lists])
+    if (lengths == 0).any():
+        line = int((lengths == 0).argmax()) + 1
         raise MmreproError(f"{path}: line {line} names no item; mend the line or fetch the file again")
-    lengths = lengths.astype(np.int64)
     starts = np.cumsum(lengths) - lengths
-    items = pd.Series(np.concatenate(lists.to_numpy()), dtype="str")
+    items = pd.Series([item for items in lists for item in items], dtype="str")
     return pd.DataFrame(
         {
             Columns.USER: pd.Series(np.repeat(table[0].to_numpy(), lengths), dtype="str"),
@@ -89,8 +86,12 @@ def _items(raw: Path, options: Options) -> tuple[pd.DataFrame, int]:
     path = raw / options.titles_file
     table = read_delimited(path, dtype="str")
     require_columns(path, table, (Columns.ITEM, Columns.TITLE))
-    columns = {Columns.KEY: table[Columns.ITEM], Columns.TITLE: table[Columns.TITLE], Columns.TEXT: table[Columns.TITLE]}
+    columns = {
+        Columns.KEY: table[Columns.ITEM],
+        Columns.TITLE: table[Columns.TITLE],
+        Columns.TEXT: table[Columns.TITLE],
+    }
     if options.covers_folder is not None:
         images = [f"{options.covers_folder}/{key}.jpg" for key in table[Columns.ITEM]]
-        columns[Columns.IMAGE] = [image if (raw / image).is_file() else None for image in images]
+        columns[Columns.IMAGE] = pd.Series([image if (raw / image).is_file() else None for image in images])
     return first_of_each(pd.DataFrame(columns).reindex(columns=list(ITEM_COLUMNS)))
