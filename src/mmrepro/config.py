@@ -35,6 +35,11 @@ class SourceFile(Strict):
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     bytes: int | None = Field(None, ge=0)
     folder: bool = Field(False, description="a folder of files, copied whole; only from a mirror")
+    optional: bool = Field(
+        False,
+        description="left out in silence where the mirror does not have it (without a mirror: where it has no url); "
+        "what needs it will say so",
+    )
 
 
 class Expected(Strict):

@@ -7,12 +7,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+import requests
+from http_server import Answer, running_server
+from pydantic import ValidationError
 
 from mmrepro.config import DatasetConfig
-from mmrepro.datasets.download import Retry
+from mmrepro.datasets.download import Interrupted, Retry, check_status
 from mmrepro.datasets.fetch import MANIFEST, fetch
 from mmrepro.errors import MmreproError
 
@@ -105,6 +110,13 @@ def contents(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+def arrived_whole(output: Path, content: bytes = CONTENT) -> bool:
+    """Whether the file is right and the manifest, whose hash was taken while it arrived, agrees."""
+    entry = json.loads((output / MANIFEST).read_text())["files"][0]
+    recorded = (entry["bytes"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    return recorded and (output / "ratings.csv").read_bytes() == content
+
+
 def interrupt(server: Server, output: Path, config: DatasetConfig, after: int) -> None:
     server.cut_after = after
     with pytest.raises(MmreproError, match="gave up after 1 attempt"):
@@ -113,7 +125,7 @@ def interrupt(server: Server, output: Path, config: DatasetConfig, after: int) -
 
 def test_download_is_recorded_in_the_manifest(server: Server, tmp_path: Path) -> None:
     fetch(dataset(url=server.url), tmp_path, None, RETRY)
-    assert (tmp_path / "ratings.csv").read_bytes() == CONTENT
+    assert arrived_whole(tmp_path)
     entry = {"name": "ratings.csv", "bytes": len(CONTENT), "sha256": SHA256, "source": server.url}
     assert json.loads((tmp_path / MANIFEST).read_text()) == {"dataset": "toy", "files": [entry]}
     assert contents(tmp_path) == {"ratings.csv", MANIFEST}
@@ -123,7 +135,7 @@ def test_two_server_errors_are_retried(server: Server, tmp_path: Path) -> None:
     server.failures = 2
     fetch(dataset(url=server.url, sha256=SHA256), tmp_path, None, RETRY)
     assert len(server.ranges) == 3
-    assert (tmp_path / "ratings.csv").read_bytes() == CONTENT
+    assert arrived_whole(tmp_path)
 
 
 def test_lasting_server_errors_end_with_the_address(server: Server, tmp_path: Path) -> None:
@@ -135,7 +147,7 @@ def test_lasting_server_errors_end_with_the_address(server: Server, tmp_path: Pa
 
 def test_refusal_is_not_retried(server: Server, tmp_path: Path) -> None:
     server.status = 404
-    with pytest.raises(MmreproError, match="answers 404; correct the url or set MMREPRO_MIRROR"):
+    with pytest.raises(MmreproError, match=r"refused \(HTTP status 404\); correct the url or set MMREPRO_MIRROR"):
         fetch(dataset(url=server.url), tmp_path, None, RETRY)
     assert len(server.ranges) == 1
 
@@ -143,13 +155,13 @@ def test_refusal_is_not_retried(server: Server, tmp_path: Path) -> None:
 def test_stalled_answer_is_retried(server: Server, tmp_path: Path) -> None:
     server.stall = 1
     fetch(dataset(url=server.url), tmp_path, None, RETRY)
-    assert (tmp_path / "ratings.csv").read_bytes() == CONTENT
+    assert arrived_whole(tmp_path)
 
 
 def test_truncated_answer_is_continued_in_the_same_call(server: Server, tmp_path: Path) -> None:
     server.cut_after = 200_000
     fetch(dataset(url=server.url), tmp_path, None, RETRY)
-    assert (tmp_path / "ratings.csv").read_bytes() == CONTENT
+    assert arrived_whole(tmp_path)
     assert server.ranges[0] is None and server.ranges[1] is not None
 
 
@@ -167,7 +179,7 @@ def test_next_call_resumes(server: Server, tmp_path: Path, known: dict[str, str]
     assert arrived > 0
     fetch(config, tmp_path, None, RETRY)
     assert server.ranges[-1] == f"bytes={arrived}-"
-    assert (tmp_path / "ratings.csv").read_bytes() == CONTENT
+    assert arrived_whole(tmp_path)
     assert contents(tmp_path) == {"ratings.csv", MANIFEST}
 
 
@@ -176,7 +188,7 @@ def test_changed_file_is_not_glued_to_the_old_part(server: Server, tmp_path: Pat
     interrupt(server, tmp_path, config, after=200_000)
     server.content, server.etag = CONTENT[::-1], '"two"'
     fetch(config, tmp_path, None, RETRY)
-    assert (tmp_path / "ratings.csv").read_bytes() == CONTENT[::-1]
+    assert arrived_whole(tmp_path, CONTENT[::-1])
 
 
 def test_part_that_nothing_can_verify_is_not_resumed(server: Server, tmp_path: Path) -> None:
@@ -186,7 +198,15 @@ def test_part_that_nothing_can_verify_is_not_resumed(server: Server, tmp_path: P
     server.content = CONTENT[::-1]
     fetch(config, tmp_path, None, RETRY)
     assert server.ranges[-1] is None
-    assert (tmp_path / "ratings.csv").read_bytes() == CONTENT[::-1]
+    assert arrived_whole(tmp_path, CONTENT[::-1])
+
+
+def test_changed_file_is_not_glued_within_one_call(tmp_path: Path) -> None:
+    with running_server() as other:
+        first = Answer(CONTENT, headers={"ETag": '"one"'}, cut_after=200_000)
+        other.answers["/ratings.csv"] = [first, Answer(CONTENT[::-1], headers={"ETag": '"two"'})]
+        fetch(dataset(url=f"{other.url}/ratings.csv"), tmp_path, None, RETRY)
+    assert arrived_whole(tmp_path, CONTENT[::-1])
 
 
 def test_server_without_ranges_sends_all_again(server: Server, tmp_path: Path) -> None:
@@ -194,14 +214,14 @@ def test_server_without_ranges_sends_all_again(server: Server, tmp_path: Path) -
     interrupt(server, tmp_path, config, after=200_000)
     server.ignore_range = True
     fetch(config, tmp_path, None, RETRY)
-    assert (tmp_path / "ratings.csv").read_bytes() == CONTENT
+    assert arrived_whole(tmp_path)
 
 
 @pytest.mark.parametrize("part", [CONTENT, CONTENT + b"too long"])
 def test_range_beyond_the_end_is_mended(server: Server, tmp_path: Path, part: bytes) -> None:
     (tmp_path / "ratings.csv.part").write_bytes(part)
     fetch(dataset(url=server.url, sha256=SHA256), tmp_path, None, RETRY)
-    assert (tmp_path / "ratings.csv").read_bytes() == CONTENT
+    assert arrived_whole(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -251,9 +271,9 @@ def test_file_name_stays_in_the_folder(tmp_path: Path, name: str) -> None:
         fetch(dataset(name=name), tmp_path, tmp_path)
 
 
-def test_other_schemes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MmreproError, match="neither http nor https"):
-        fetch(dataset(url="ftp://example.org/ratings.csv"), tmp_path, None)
+def test_other_schemes_are_refused() -> None:
+    with pytest.raises(ValidationError, match="url"):
+        dataset(url="ftp://example.org/ratings.csv")
 
 
 def test_data_set_without_files_is_refused(tmp_path: Path) -> None:
@@ -308,3 +328,77 @@ def test_unusable_folder_is_named(
     break_it(pictures)
     with pytest.raises(MmreproError, match=f"pictures: {message}"):
         fetch(dataset(name="pictures", folder=True), tmp_path / "raw", tmp_path / "mirror")
+
+
+def test_redirected_file_is_recorded_under_its_own_address(server: Server, tmp_path: Path) -> None:
+    with running_server() as other:
+        other.answers["/moved"] = [Answer(status=302, headers={"Location": server.url})]
+        fetch(dataset(url=f"{other.url}/moved", sha256=SHA256), tmp_path, None, RETRY)
+        source = json.loads((tmp_path / MANIFEST).read_text())["files"][0]["source"]
+        assert source == f"{other.url}/moved"
+    assert arrived_whole(tmp_path)
+
+
+def test_web_page_is_not_taken_for_the_file(tmp_path: Path) -> None:
+    page = Answer(b"<html><TITLE>Log in\n here</TITLE></html>", headers={"Content-Type": "text/html; charset=utf-8"})
+    with running_server() as server:
+        server.answers["/ratings.csv"] = [page]
+        with pytest.raises(MmreproError, match=r"a web page instead of the file: Log in here\); correct the url"):
+            fetch(dataset(url=f"{server.url}/ratings.csv"), tmp_path, None, RETRY)
+        assert len(server.asked) == 1
+    assert contents(tmp_path) == set()
+
+
+def asked_after(header: str, tmp_path: Path) -> float:
+    """Seconds until a file arrives whose server first says 429 with this Retry-After."""
+    with running_server() as server:
+        server.answers["/ratings.csv"] = [Answer(b"busy", 429, {"Retry-After": header}), Answer(CONTENT)]
+        start = time.monotonic()
+        fetch(dataset(url=f"{server.url}/ratings.csv"), tmp_path, None, RETRY)
+        return time.monotonic() - start
+
+
+def test_server_that_asks_for_patience_gets_it(tmp_path: Path) -> None:
+    assert asked_after("1", tmp_path) >= 1
+
+
+@pytest.mark.parametrize("header", ["Mon, 04 Mar 2024 10:00:00 GMT", "soon", "-1", "1.5e9"])
+def test_patience_that_cannot_be_understood_is_none(tmp_path: Path, header: str) -> None:
+    assert asked_after(header, tmp_path) < 1
+
+
+def test_patience_is_bounded(tmp_path: Path) -> None:
+    answer = requests.Response()
+    for header in ("86400", format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)):
+        answer.status_code, answer.headers["Retry-After"] = 429, header
+        with pytest.raises(Interrupted) as interrupted:
+            check_status(answer)
+        assert interrupted.value.wait == 120
+
+
+def test_optional_file_is_copied_where_the_mirror_has_it_and_left_out_where_not(tmp_path: Path) -> None:
+    config = dataset(optional=True, url="http://127.0.0.1:9/ratings.csv")
+    (tmp_path / "mirror" / "toy-files").mkdir(parents=True)
+    file = tmp_path / "mirror" / "toy-files" / "ratings.csv"
+    file.write_bytes(CONTENT)
+    fetch(config, tmp_path / "raw", tmp_path / "mirror")
+    assert contents(tmp_path / "raw") == {"ratings.csv", MANIFEST}
+    file.unlink()
+    fetch(config, tmp_path / "raw", tmp_path / "mirror")
+    assert contents(tmp_path / "raw") == {MANIFEST}
+    assert json.loads((tmp_path / "raw" / MANIFEST).read_text())["files"] == []
+
+
+def test_optional_file_with_an_address_is_needed_from_the_network(server: Server, tmp_path: Path) -> None:
+    server.status = 404
+    with pytest.raises(MmreproError, match="HTTP status 404"):
+        fetch(dataset(optional=True, url=server.url), tmp_path, None, RETRY)
+    fetch(dataset(optional=True), tmp_path, None, RETRY)
+    assert contents(tmp_path) == {MANIFEST}
+
+
+def test_optional_folder_keeps_what_others_put_into_it(tmp_path: Path) -> None:
+    (tmp_path / "raw" / "pictures").mkdir(parents=True)
+    (tmp_path / "raw" / "pictures" / "downloaded.jpg").write_bytes(b"image")
+    fetch(dataset(name="pictures", folder=True, optional=True), tmp_path / "raw", tmp_path / "mirror")
+    assert contents(tmp_path / "raw") == {"pictures/downloaded.jpg", MANIFEST}

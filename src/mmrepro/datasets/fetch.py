@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import requests
+
 from mmrepro.config import DatasetConfig, SourceFile
 from mmrepro.datasets.download import Retry, download
+from mmrepro.datasets.google_drive import SCHEME, GoogleDrive
 from mmrepro.datasets.readers import load_reader
 from mmrepro.errors import MmreproError
 from mmrepro.provenance import atomic_path, file_sha256, write_json
 
 MANIFEST = "MANIFEST.json"
+COPY_BLOCK = 1024 * 1024
 
 
 def fetch(config: DatasetConfig, output: Path, mirror: Path | None, retry: Retry | None = None) -> None:
@@ -40,22 +45,26 @@ def fetch(config: DatasetConfig, output: Path, mirror: Path | None, retry: Retry
     generate = getattr(reader, "generate", None)
     if not config.files and generate is None:
         raise MmreproError(f"data set '{config.dataset}': 'files' is empty and nothing generates them; list its files")
-    for source in config.files:
+    present = [source for source in config.files if not (source.optional and _is_absent(config, source, mirror))]
+    for source in present:
         _check_obtainable(config, source, mirror)
     output.mkdir(parents=True, exist_ok=True)
     (output / MANIFEST).unlink(missing_ok=True)
-    entries: list[dict[str, Any]] = []
-    if not config.files and generate is not None:
-        entries = [_entry(output, name, "generated") for name in generate(config, output)]
-    for source in config.files:
-        if mirror is None:
-            _download(config, source, output, retry or Retry())
-            entries.append(_entry(output, source.name, str(source.url)))
-        else:
-            names = _copy(config, source, mirror / config.folder / source.name, output)
-            entries += [_entry(output, name, "mirror") for name in names]
+    if generate is not None and not config.files:
+        entries = [_generated(output, name) for name in generate(config, output)]
+    elif mirror is not None:
+        entries = [entry for source in present for entry in _copy(config, source, mirror, output)]
+    else:
+        entries = _download_all(config, present, output, retry or Retry())
+    _remove_left_out(config, present, output)
     entries.sort(key=lambda entry: entry["name"])
     write_json(output / MANIFEST, {"dataset": config.dataset, "files": entries})
+
+
+def _is_absent(config: DatasetConfig, source: SourceFile, mirror: Path | None) -> bool:
+    if mirror is None:
+        return source.url is None
+    return not (mirror / config.folder / source.name).exists()
 
 
 def _check_obtainable(config: DatasetConfig, source: SourceFile, mirror: Path | None) -> None:
@@ -72,8 +81,6 @@ def _check_obtainable(config: DatasetConfig, source: SourceFile, mirror: Path | 
                 f"data set '{config.dataset}': no public address is known for '{source.name}'; "
                 f"set MMREPRO_MIRROR to a folder that holds {place}"
             )
-        if not source.url.startswith(("http://", "https://")):
-            raise MmreproError(f"data set '{config.dataset}': url '{source.url}' is neither http nor https; correct it")
         return
     found = mirror / config.folder / source.name
     if not (found.is_dir() if source.folder else found.is_file()):
@@ -81,51 +88,85 @@ def _check_obtainable(config: DatasetConfig, source: SourceFile, mirror: Path | 
         raise MmreproError(f"{found}: no such {kind}; put it there or unset MMREPRO_MIRROR")
 
 
-def _download(config: DatasetConfig, source: SourceFile, output: Path, retry: Retry) -> None:
+def _download_all(config: DatasetConfig, sources: list[SourceFile], output: Path, retry: Retry) -> list[dict[str, Any]]:
+    with requests.Session() as session:
+        drive = GoogleDrive(session, retry)
+
+        def obtain(source: SourceFile, part: Path) -> str:
+            """Download to `part` and return the SHA-256."""
+            url = str(source.url)
+            address = drive.address(url) if url.startswith(SCHEME) else url
+            return download(session, address, part, verifiable=source.sha256 is not None, retry=retry)
+
+        return [_download(config, source, output, obtain) for source in sources]
+
+
+def _download(
+    config: DatasetConfig, source: SourceFile, output: Path, obtain: Callable[[SourceFile, Path], str]
+) -> dict[str, Any]:
+    """Download a file unless it is there and known to be right."""
     final = output / source.name
     if source.sha256 and final.is_file() and file_sha256(final) == source.sha256:
-        return
+        return _entry(source.name, final.stat().st_size, source.sha256, str(source.url))
     final.parent.mkdir(parents=True, exist_ok=True)
     part = final.with_name(final.name + ".part")
-    download(str(source.url), part, verifiable=source.sha256 is not None, retry=retry)
+    sha256 = obtain(source, part)
+    size = part.stat().st_size
     try:
-        _check_content(config, source, part.stat().st_size, file_sha256(part))
+        _check_content(config, source, size, sha256)
     except MmreproError:
         part.unlink()
         raise
     part.replace(final)
+    return _entry(source.name, size, sha256, str(source.url))
 
 
-def _copy(config: DatasetConfig, source: SourceFile, origin: Path, output: Path) -> list[str]:
-    """Copy a file or a folder from the mirror; return the names of the files."""
-    final = output / source.name
+def _copy(config: DatasetConfig, source: SourceFile, mirror: Path, output: Path) -> list[dict[str, Any]]:
+    """Copy a file or a folder from the mirror."""
+    origin, final = mirror / config.folder / source.name, output / source.name
     if source.folder:
         return _copy_folder(config, source, origin, final)
     with atomic_path(final) as temporary:
-        shutil.copyfile(origin, temporary)
-        _check_content(config, source, temporary.stat().st_size, file_sha256(temporary))
-    return [source.name]
+        size, sha256 = _copy_hashed(origin, temporary)
+        _check_content(config, source, size, sha256)
+    return [_entry(source.name, size, sha256, "mirror")]
 
 
-def _copy_folder(config: DatasetConfig, source: SourceFile, origin: Path, final: Path) -> list[str]:
+def _copy_folder(config: DatasetConfig, source: SourceFile, origin: Path, final: Path) -> list[dict[str, Any]]:
     """Copy a folder whole; its size is the sum, its SHA-256 that of the listing `sha256sum` prints, sorted by name."""
     names = sorted(path.relative_to(origin).as_posix() for path in origin.rglob("*") if path.is_file())
+    if not names:
+        raise MmreproError(f"{origin}: the folder is empty; fill it or unset MMREPRO_MIRROR")
     temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        for name in names:
-            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(origin / name, temporary / name)
-        if not names:
-            raise MmreproError(f"{origin}: the folder is empty; fill it or unset MMREPRO_MIRROR")
-        if source.bytes is not None or source.sha256 is not None:
-            size = sum((temporary / name).stat().st_size for name in names)
-            listing = "".join(f"{file_sha256(temporary / name)}  {name}\n" for name in names)
-            _check_content(config, source, size, hashlib.sha256(listing.encode()).hexdigest())
+        copied = {name: _copy_hashed(origin / name, temporary / name) for name in names}
+        listing = "".join(f"{sha256}  {name}\n" for name, (_, sha256) in copied.items())
+        size = sum(size for size, _ in copied.values())
+        _check_content(config, source, size, hashlib.sha256(listing.encode()).hexdigest())
         shutil.rmtree(final, ignore_errors=True)
         temporary.replace(final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return [f"{source.name}/{name}" for name in names]
+    return [_entry(f"{source.name}/{name}", size, sha256, "mirror") for name, (size, sha256) in copied.items()]
+
+
+def _copy_hashed(origin: Path, target: Path) -> tuple[int, str]:
+    """Copy a file and return its size and SHA-256, from one pass over its bytes."""
+    hasher, size = hashlib.sha256(), 0
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with origin.open("rb", buffering=0) as source, target.open("wb") as copy:
+        while block := source.read(COPY_BLOCK):
+            copy.write(block)
+            hasher.update(block)
+            size += len(block)
+    return size, hasher.hexdigest()
+
+
+def _remove_left_out(config: DatasetConfig, present: list[SourceFile], output: Path) -> None:
+    """What an earlier call brought and this one does not know; a folder stays, others may have filled it since."""
+    for source in config.files:
+        if source not in present and not source.folder:
+            (output / source.name).unlink(missing_ok=True)
 
 
 def _check_content(config: DatasetConfig, source: SourceFile, size: int, sha256: str) -> None:
@@ -137,6 +178,10 @@ def _check_content(config: DatasetConfig, source: SourceFile, size: int, sha256:
         raise MmreproError(f"{where} has SHA-256 {sha256}, expected {source.sha256}; {fix}")
 
 
-def _entry(output: Path, name: str, source: str) -> dict[str, Any]:
+def _generated(output: Path, name: str) -> dict[str, Any]:
     path = output / name
-    return {"name": name, "bytes": path.stat().st_size, "sha256": file_sha256(path), "source": source}
+    return _entry(name, path.stat().st_size, file_sha256(path), "generated")
+
+
+def _entry(name: str, size: int, sha256: str, source: str) -> dict[str, Any]:
+    return {"name": name, "bytes": size, "sha256": sha256, "source": source}
