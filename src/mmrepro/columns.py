@@ -35,3 +35,6 @@ class Columns:
 
 TRAIN, VALID, TEST = "train", "valid", "test"
 SPLITS = (TRAIN, VALID, TEST)
+
+# Of item tables only; as members of Columns they would make every recorded run stale.
+IMAGE_URL, IMAGE_REASON = "image_url", "image_reason"

@@ -1,21 +1,28 @@
 from __future__ import annotations
 
+from collections import Counter
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from mmrepro.columns import SPLITS
 from mmrepro.config import DatasetConfig, Split
+from mmrepro.config_files import load_dataset
+from mmrepro.datasets.fetch import fetch
 from mmrepro.datasets.interactions import PreparedDataset, load_items, load_users
-from mmrepro.datasets.prepare import k_core, prepare, split_per_user
+from mmrepro.datasets.prepare import k_core, prepare
 from mmrepro.errors import MmreproError
-from mmrepro.provenance import read_json
+from mmrepro.provenance import read_json, write_json
 
 QUICK = settings(max_examples=60, deadline=None)
+KINDS = ("random-per-user", "time-per-user", "global-time", "leave-one-out")
+REPOSITORY = Path(__file__).parents[2]
 PAIRS = st.sets(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=70)
 
 
@@ -71,60 +78,54 @@ def test_k_core_equals_the_plain_definition(pairs: set[tuple[int, int]], k: int)
 
 
 @QUICK
-@given(
-    st.lists(st.integers(1, 60), min_size=1, max_size=12),
-    st.integers(0, 3),
-    st.sampled_from([0.1, 0.2, 0.29, 0.5]),
-    st.integers(3, 12),
-)
-def test_split_gives_each_user_the_counts_of_the_rule(sizes: list[int], seed: int, holdout: float, few: int) -> None:
-    users = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
-    labels = split_per_user(users, Split(seed=seed, holdout=holdout, few=few))
-    for user, n in enumerate(sizes):
-        held_out = 0 if n < 3 else 2 if n < few else round(holdout * 100) * n // 100
-        mine = labels[users == user].tolist()
-        assert mine.count("valid") == held_out // 2
-        assert mine.count("test") == held_out - held_out // 2
-        assert mine.count("train") == n - held_out >= 1
+@given(st.sets(st.tuples(st.integers(0, 2), st.integers(0, 2))), st.integers(1, 3))
+def test_k_core_is_the_largest_subset_that_satisfies_it(pairs: set[tuple[int, int]], k: int) -> None:
+    def satisfies(chosen: tuple[tuple[int, int], ...]) -> bool:
+        users, items = Counter(u for u, _ in chosen), Counter(i for _, i in chosen)
+        return min([*users.values(), *items.values()], default=k) >= k
+
+    subsets = chain.from_iterable(combinations(sorted(pairs), n) for n in range(len(pairs) + 1))
+    largest = max((subset for subset in subsets if satisfies(subset)), key=len)
+    found = k_core(pd.DataFrame(sorted(pairs), columns=["user", "item"]), k)
+    assert tuple(found.itertuples(index=False, name=None)) == largest
 
 
-def test_split_by_hand() -> None:
-    labels = split_per_user(np.repeat([0, 1, 2], [9, 10, 25]), Split())
-    counts = [
-        [(labels[a:b] == name).sum() for name in ("train", "valid", "test")] for a, b in [(0, 9), (9, 19), (19, 44)]
-    ]
-    assert counts == [[7, 1, 1], [8, 1, 1], [20, 2, 3]]
-
-
-def test_held_out_share_is_not_lost_to_rounding() -> None:
-    labels = split_per_user(np.zeros(100, int), Split(holdout=0.29))  # 0.29 * 100 is 28.999999999999996
-    assert (labels != "train").sum() == 29
-
-
-def test_split_depends_on_the_seed_and_on_nothing_else() -> None:
-    users = np.repeat(np.arange(20), 15)
-    first, again, other = (split_per_user(users, Split(seed=seed)) for seed in (0, 0, 1))
-    assert (first == again).all()
-    assert (first != other).any()
-
-
-def test_held_out_positions_are_spread_over_a_users_rows() -> None:
-    users = np.repeat(np.arange(2000), 10)
-    test = split_per_user(users, Split()).reshape(2000, 10) == "test"
-    assert test.sum(0).min() > 140  # 200 expected at each position, standard deviation 13.4
-
-
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.randoms(use_true_random=False))
-def test_order_of_raw_rows_does_not_matter(tmp_path_factory: pytest.TempPathFactory, random: Any) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_order_of_raw_rows_does_not_matter(tmp_path_factory: pytest.TempPathFactory, kind: str, random: Any) -> None:
     folder = tmp_path_factory.mktemp("order")
     rows = [*dense(), (1, 1, 3, 101), (1, 2, 5, 90), (9, 1, 2, 7)]
     shuffled = rows.copy()
     random.shuffle(shuffled)
     for name, version in [("a", rows), ("b", shuffled)]:
-        prepare(movielens(k_core=3), write_movies(folder / name, version), folder / name)
+        config = movielens(k_core=3, split={"kind": kind}, cold_users="keep")
+        prepare(config, write_movies(folder / name, version), folder / name)
     for file in ("interactions.parquet", "items.parquet", "users.parquet", "statistics.json"):
         assert (folder / "a" / file).read_bytes() == (folder / "b" / file).read_bytes()
+
+
+@settings(max_examples=4, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 8), st.integers(1, 12), st.integers(1, 5), st.integers(0, 99)), min_size=60),
+    st.integers(0, 3),
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_pair_stands_in_two_splits_and_every_index_is_in_use(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, rows: list[tuple[int, int, int, int]], k: int
+) -> None:
+    folder = tmp_path_factory.mktemp("pairs")
+    pairs = {(user, item) for user, item, *_ in rows}
+    core = naive_core(pairs, k)
+    assume(len(core) >= 20 and len({row[3] for row in rows}) > 40)
+    config = movielens(k_core=k, split={"kind": kind, "holdout": 0.4}, cold_users="keep")
+    prepare(config, write_movies(folder, rows), folder)
+    found = keyed(folder)
+    assert {(int(user), int(item)) for user, item, _ in found} == core
+    data = PreparedDataset.load(folder)
+    assert len(data.interactions) == len(core)
+    assert sorted(data.interactions["user"].unique()) == list(range(data.n_users))
+    assert sorted(data.interactions["item"].unique()) == list(range(data.n_items))
 
 
 def test_prepared_tables_fit_together(tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ def test_prepared_tables_fit_together(tmp_path: Path) -> None:
     pairs = [set(zip(*data.pairs(split), strict=True)) for split in ("train", "valid", "test")]
     assert sum(map(len, pairs)) == len(set.union(*pairs)) == 72
     assert load_items(tmp_path).index.tolist() == list(range(12))
-    assert load_items(tmp_path).columns.tolist() == ["key", "title", "text", "image"]
+    assert load_items(tmp_path).columns.tolist() == ["key", "title", "text", "image", "image_reason"]
     assert data.pairs("train")[0].dtype == np.int64
     with pytest.raises(MmreproError, match="unknown split 'tests'"):
         data.pairs("tests")
@@ -147,7 +148,7 @@ def test_duplicates_are_dropped_and_the_earliest_pair_is_kept(tmp_path: Path) ->
     rows = [*dense(), (1, 1, 3, 101), (1, 2, 5, 90)]
     prepare(movielens(), write_movies(tmp_path / "raw", rows), tmp_path)
     statistics = read_json(tmp_path / "statistics.json")
-    assert [step["interactions"] for step in statistics["steps"]] == [74, 73, 72, 72]
+    assert [step["interactions"] for step in statistics["steps"]] == [74, 73, 72, 72, 72]
     assert statistics["duplicates_dropped"] == 2
     assert 90 in set(PreparedDataset.load(tmp_path).interactions["timestamp"])
 
@@ -165,11 +166,14 @@ def test_statistics_count_what_was_filtered(tmp_path: Path) -> None:
     prepare(movielens(k_core=3), write_movies(tmp_path / "raw", rows), tmp_path)
     statistics = read_json(tmp_path / "statistics.json")
     assert statistics["steps"][0] == {"step": "raw", "users": 8, "items": 12, "interactions": 74}
-    assert statistics["steps"][-2] == {"step": "3-core", "users": 6, "items": 12, "interactions": 72}
+    assert statistics["steps"][3] == {"step": "3-core", "users": 6, "items": 12, "interactions": 72}
+    assert [step["step"] for step in statistics["steps"][4:]] == ["split", "cold users dropped"]
     assert statistics["density"] == 1
     assert statistics["interactions"] == {"train": 60, "valid": 6, "test": 6}
     assert statistics["items_without_image"] == 12
     assert statistics["items_without_text"] == 0
+    assert statistics["user_degrees"] == {"degree": [12], "count": [6]}
+    assert statistics["item_degrees"] == {"degree": [6], "count": [12]}
 
 
 def test_items_without_record_or_text_are_counted(tmp_path: Path) -> None:
@@ -178,7 +182,7 @@ def test_items_without_record_or_text_are_counted(tmp_path: Path) -> None:
         handle.write("13, , \n")
     prepare(movielens(), raw, tmp_path)
     assert read_json(tmp_path / "statistics.json")["items_without_text"] == 1
-    assert load_items(tmp_path).set_index("key").loc["99"].isna().all()
+    assert load_items(tmp_path).set_index("key").loc["99", ["title", "text", "image"]].isna().all()
 
 
 def test_content_hash_follows_the_data(tmp_path: Path) -> None:
@@ -199,16 +203,130 @@ def test_published_split_keeps_numbers_order_and_phantoms(tmp_path: Path) -> Non
     assert data.interactions["split"].tolist() == ["train", "train", "valid", "test"]
     statistics = read_json(tmp_path / "out" / "statistics.json")
     assert statistics["cold_items"] == {"valid": 1, "test": 1}
+    assert statistics["item_degrees"] == {"degree": [0, 1], "count": [2, 4]}
 
 
-@pytest.mark.parametrize(("policy", "left"), [("drop", 2), ("keep", 4)])
+@pytest.mark.parametrize(("policy", "left"), [("drop", 3), ("keep", 5)])
 def test_user_without_training_item(tmp_path: Path, policy: str, left: int) -> None:
-    raw = write_inter(tmp_path, "0 0 0", "0 1 2", "1 0 1", "1 1 2")
-    prepare(published(cold_users=policy, expected={"valid": 1, "test": 2}), raw, tmp_path / "out")
+    raw = write_inter(tmp_path, "0 0 0", "0 1 2", "0 2 1", "1 0 1", "1 1 2")
+    prepare(published(cold_users=policy, expected={"valid": 2, "test": 2}), raw, tmp_path / "out")
     statistics = read_json(tmp_path / "out" / "statistics.json")
     assert statistics["cold_users"] == {"valid": 1, "test": 1}
-    assert statistics["cold_user_rows_dropped"] == 4 - left
-    assert len(PreparedDataset.load(tmp_path / "out").interactions) == left
+    assert statistics["cold_users_kept"] == ({"valid": 0, "test": 0} if policy == "drop" else {"valid": 1, "test": 1})
+    assert statistics["cold_user_rows_dropped"] == 5 - left
+    assert statistics["steps"][3] == {"step": "split", "users": 2, "items": 3, "interactions": 5}
+    data = PreparedDataset.load(tmp_path / "out")
+    assert (data.n_users, len(data.interactions)) == (2, left)
+    assert data.interactions.index.tolist() == list(range(left))
+
+
+def test_item_without_training_user_is_kept_unless_dropped(tmp_path: Path) -> None:
+    # item 2 is in no training row; user 1 is in none either, and its row of item 2 is dropped as the user's
+    raw = write_inter(tmp_path, "0 0 0", "0 1 0", "0 2 2", "2 1 0", "2 2 1", "2 0 2", "1 2 2", "3 0 0", "3 1 1")
+    for policy, left, kept, dropped in [
+        ("keep", 8, {"valid": 1, "test": 1}, 0),
+        ("drop", 6, {"valid": 0, "test": 0}, 2),
+    ]:
+        prepare(published(cold_items=policy), raw, tmp_path / policy)
+        statistics = read_json(tmp_path / policy / "statistics.json")
+        assert statistics["cold_items"] == {"valid": 1, "test": 1}
+        assert statistics["cold_items_kept"] == kept
+        assert (statistics["cold_user_rows_dropped"], statistics["cold_item_rows_dropped"]) == (1, dropped)
+        data = PreparedDataset.load(tmp_path / policy)
+        assert (data.n_items, len(data.interactions)) == (3, left)
+        last = statistics["steps"][-1]
+        assert last["step"] == ("cold items dropped" if policy == "drop" else "cold users dropped")
+        assert last["interactions"] == left
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_other_split_of_published_data_needs_timestamps(tmp_path: Path, kind: str) -> None:
+    rows = [f"{user} {item} {10 * user + item} 0" for user in range(3) for item in range(8)]
+    (tmp_path / "toy.inter").write_text("\n".join(["userID itemID timestamp x_label", *rows]).replace(" ", "\t"))
+    config = movielens(reader="mmrec", options={"interactions_file": "toy.inter"}, split={"kind": kind})
+    prepare(config, tmp_path, tmp_path / "out")
+    assert set(PreparedDataset.load(tmp_path / "out").interactions["split"]) == set(SPLITS)
+    write_inter(tmp_path, *[f"{user} {item} 0" for user in range(3) for item in range(8)])
+    with pytest.raises(MmreproError, match=f"split '{kind}' needs timestamps, reader 'mmrec' finds none"):
+        prepare(config, tmp_path, tmp_path / "none")
+
+
+def test_lists_in_order_of_time_can_be_split_per_user_but_not_at_a_moment(tmp_path: Path) -> None:
+    (tmp_path / "pairs.tsv").write_text("".join(f"{user}\t{' '.join('987654321')}\n" for user in "abc"))
+    (tmp_path / "titles.csv").write_text("item,title\n1,One\n")
+    options = {"interactions_file": "pairs.tsv", "titles_file": "titles.csv"}
+    config = movielens(reader="microlens", options=options, split={"kind": "leave-one-out"})
+    prepare(config, tmp_path, tmp_path / "out")
+    held_out = {row for row in keyed(tmp_path / "out") if row[2] != "train"}
+    assert held_out == {(user, item, split) for user in "abc" for item, split in [("1", "test"), ("2", "valid")]}
+    with pytest.raises(MmreproError, match="only order the interactions of each user"):
+        prepare(config.model_copy(update={"split": Split(kind="global-time")}), tmp_path, tmp_path / "none")
+
+
+def write_image(path: Path, side: int = 20) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (side, side), "red").save(path)
+
+
+def test_items_without_a_usable_image_leave_before_the_core(tmp_path: Path) -> None:
+    raw = write_movies(tmp_path / "raw", [*dense(users=4, items=8), (9, 8, 3, 1), (9, 7, 3, 1), (9, 1, 3, 1)])
+    for item in range(1, 7):
+        write_image(raw / f"posters/{item}.jpg")
+    (raw / "posters/7.jpg").write_text("<html>not found</html>")  # item 8 has no file at all
+    prepare(movielens(k_core=2, drop_items_without=["image"]), raw, tmp_path)
+    steps = {step["step"]: step for step in read_json(tmp_path / "statistics.json")["steps"]}
+    assert steps["items without image dropped"] == {
+        "step": "items without image dropped", "users": 5, "items": 6, "interactions": 25,
+    }  # fmt: skip
+    assert steps["2-core"]["users"] == 4  # user 9 has one interaction left
+    assert load_items(tmp_path)["image"].tolist() == [f"posters/{item}.jpg" for item in range(1, 7)]
+    assert load_items(tmp_path)["image_reason"].isna().all()
+
+
+def test_items_without_text_leave_with_their_image_or_without(tmp_path: Path) -> None:
+    raw = write_movies(tmp_path / "raw", [*dense(items=6), *[(user, 99, 3, 1) for user in range(1, 7)]])
+    (raw / "items.csv").write_text("movie_id,title,overview\n1,One,a\n2, ,\n3,,b\n4,Four,\n5, , \n6,Six,f\n")
+    write_image(raw / "posters/1.jpg")
+    write_image(raw / "posters/2.jpg")
+    prepare(movielens(drop_items_without=["text"]), raw, tmp_path / "text")
+    assert load_items(tmp_path / "text")["key"].tolist() == ["1", "3", "4", "6"]  # 99 has no record
+    prepare(movielens(drop_items_without=["image", "text"]), raw, tmp_path / "both")
+    assert load_items(tmp_path / "both")["key"].tolist() == ["1"]
+    steps = read_json(tmp_path / "both" / "statistics.json")["steps"]
+    assert [step["step"] for step in steps[3:5]] == ["items without image dropped", "items without text dropped"]
+
+
+def test_downloaded_images_are_filled_in_and_missing_ones_keep_their_reason(tmp_path: Path) -> None:
+    raw = write_movies(tmp_path / "raw", dense(items=5))
+    write_image(raw / "posters/4.jpg")
+    write_image(raw / "images/1.jpg")
+    write_image(raw / "posters/3.jpg")
+    images = {
+        "1": {"status": "ok", "file": "images/1.jpg"},
+        "2": {"status": "missing", "reason": "HTTP status 404"},
+        "3": {"status": "too small", "reason": "1 x 1 pixels"},
+    }
+    write_json(raw / "IMAGES.json", {"dataset": "toy", "counts": {}, "images": images})
+    prepare(movielens(), raw, tmp_path / "all")
+    items = load_items(tmp_path / "all").set_index("key")
+    assert items["image"].dropna().to_dict() == {"1": "images/1.jpg", "4": "posters/4.jpg"}
+    assert items["image_reason"].dropna().to_dict() == {
+        "2": "missing: HTTP status 404", "3": "too small: 1 x 1 pixels", "5": "no image",
+    }  # fmt: skip
+    assert read_json(tmp_path / "all" / "statistics.json")["items_without_image"] == 3
+    prepare(movielens(drop_items_without=["image"]), raw, tmp_path / "some")
+    assert load_items(tmp_path / "some")["key"].tolist() == ["1", "4"]
+
+
+def test_filtered_items_of_a_published_numbering_are_numbered_anew(tmp_path: Path) -> None:
+    raw = write_inter(tmp_path, *[f"{user} {2 * item} 0" for user in range(4) for item in range(5)])
+    images = {str(2 * item): {"status": "ok", "file": f"images/{item}.jpg"} for item in range(4)}
+    write_json(raw / "IMAGES.json", {"dataset": "toy", "counts": {}, "images": images})
+    options = {"interactions_file": "toy.inter"}
+    prepare(movielens(reader="mmrec", options=options, drop_items_without=["image"]), raw, tmp_path / "out")
+    assert load_items(tmp_path / "out")["key"].tolist() == ["0", "2", "4", "6"]
 
 
 def test_random_split_of_published_data_keeps_the_numbering(tmp_path: Path) -> None:
@@ -227,15 +345,25 @@ def test_random_split_of_published_data_keeps_the_numbering(tmp_path: Path) -> N
         (movielens(expected={"test": 5}), "6 test, expected 5"),
         (movielens(split={"kind": "published"}), "reader 'movielens' finds no published split"),
         (published(k_core=5), "'k_core: 5' would break the published split; set k_core: 0"),
+        (published(drop_items_without=["text"]), "'drop_items_without' would break the published split"),
+        (movielens(drop_duplicates=False), "a pair could stand in training and in test; set it to true"),
+        (movielens(drop_items_without=["image"]), "no interaction is left of 72 by the filters; lower k_core or ask"),
     ],
 )
 def test_contradictions_stop_with_numbers_and_leave_nothing(
     tmp_path: Path, config: DatasetConfig, message: str
 ) -> None:
     raw = write_movies(tmp_path / "raw", dense())
-    with pytest.raises(MmreproError, match=f"data set 'toy': {message}"):
+    with pytest.raises(MmreproError, match=f"data set 'toy': .*{message}"):
         prepare(config, raw, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_split_whose_rows_are_all_dropped_as_cold_is_refused(tmp_path: Path) -> None:
+    raw = write_inter(tmp_path, "0 0 0", "0 1 1", "1 0 2")
+    with pytest.raises(MmreproError, match="every interaction of test is of a user or item that training has never"):
+        prepare(published(), raw, tmp_path / "out")
+    prepare(published(cold_users="keep"), raw, tmp_path / "out")
 
 
 def test_published_split_without_training_rows_is_refused(tmp_path: Path) -> None:
@@ -246,3 +374,43 @@ def test_published_split_without_training_rows_is_refused(tmp_path: Path) -> Non
 def test_missing_prepared_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(MmreproError, match=r"statistics\.json: no such file; run `mmrepro prepare`"):
         PreparedDataset.load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def four_splits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("splits")
+    prepared = {}
+    for name in ("mini-baby", *(f"mini-baby--{kind}" for kind in KINDS[1:])):
+        config = load_dataset(REPOSITORY / f"config/datasets/{name}.yaml")
+        raw = folder / config.raw_name
+        if not raw.exists():
+            fetch(config, raw, None)
+        if name.endswith("global-time"):  # users of the planted data are gone before the last tenth of the time begins
+            config = config.model_copy(update={"cold_users": "keep"})
+        prepare(config, raw, folder / name)
+        prepared[name] = folder / name
+    return prepared
+
+
+def test_one_name_in_a_study_is_another_split_of_the_same_data(four_splits: dict[str, Path]) -> None:
+    statistics = {name: read_json(path / "statistics.json") for name, path in four_splits.items()}
+    assert {name: entry["dataset"] for name, entry in statistics.items()} == {name: name for name in four_splits}
+    assert len({entry["item_list_hash"] for entry in statistics.values()}) == 1
+    assert len({entry["content_hash"] for entry in statistics.values()}) == 4
+    cores = [[step for step in entry["steps"] if step["step"] in ("5-core", "split")] for entry in statistics.values()]
+    assert all(core == cores[0] for core in cores)
+    random, last = (statistics[name]["interactions"] for name in ("mini-baby", "mini-baby--time-per-user"))
+    assert random == last
+    one_out = statistics["mini-baby--leave-one-out"]
+    assert one_out["interactions"]["valid"] == one_out["interactions"]["test"] == one_out["n_users"]
+
+
+def test_time_rules_hold_on_whole_data_sets(four_splits: dict[str, Path]) -> None:
+    for name, path in four_splits.items():
+        frame = PreparedDataset.load(path).interactions
+        times = frame["timestamp"].groupby([frame["user"], frame["split"]]).agg(["min", "max"]).unstack()
+        looks_back = [(times["max", a] > times["min", b]).sum() for a, b in combinations(SPLITS, 2)]
+        assert (max(looks_back) == 0) == (name != "mini-baby")
+    frame = PreparedDataset.load(four_splits["mini-baby--global-time"]).interactions
+    spans = frame["timestamp"].groupby(frame["split"]).agg(["min", "max"])
+    assert spans.loc["train", "max"] < spans.loc["valid", "min"] <= spans.loc["valid", "max"] < spans.loc["test", "min"]

@@ -5,11 +5,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from hand_made import CODE, STUDY_FILE, USERS, make_root, write_all, write_run
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mmrepro.config import StudyConfig
 from mmrepro.config_files import load
 from mmrepro.errors import MmreproError
 from mmrepro.plan import Plan
+from mmrepro.reporting.degree_figure import at_least, draw_degrees
 from mmrepro.reporting.products import table_files
 from mmrepro.reporting.publish import show
 from mmrepro.reporting.render import Block, Cell, Table, to_latex, to_markdown
@@ -231,23 +234,58 @@ def test_special_characters_are_escaped_in_both_forms() -> None:
     assert r"**50% & {1} \ ~ ^ # $ \| \***" in to_markdown(table)
 
 
-def test_dataset_table_reads_the_statistics(whole: Path) -> None:
-    statistics = {
-        "n_users": 10, "n_items": 5, "density": 0.5, "interactions": {"train": 20, "valid": 2, "test": 3},
-        "cold_users": {"valid": 0, "test": 1}, "cold_items": {"valid": 0, "test": 2},
-        "items_without_image": 1, "items_without_text": 0,
-    }  # fmt: skip
-    path = whole / "data/prepared/toy-a/statistics.json"
-    path.parent.mkdir(parents=True)
+STATISTICS = {
+    "n_users": 10, "n_items": 5, "density": 0.5, "interactions": {"train": 20, "valid": 2, "test": 3},
+    "cold_users": {"valid": 0, "test": 1}, "cold_items": {"valid": 4, "test": 2},
+    "items_without_image": 1, "items_without_text": 0,
+    "user_degrees": {"degree": [0, 1, 4], "count": [1, 5, 4]}, "item_degrees": {"degree": [2, 7], "count": [2, 3]},
+}  # fmt: skip
+
+
+def write_statistics(root: Path, dataset: str, statistics: dict[str, object]) -> Path:
+    path = root / f"data/prepared/{dataset}/statistics.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(statistics))
+    return path
+
+
+def test_dataset_table_reads_the_statistics(whole: Path) -> None:
+    path = write_statistics(whole, "toy-a", STATISTICS)
     folder = build(whole)
-    first, second = (folder / "tables/datasets.csv").read_text().splitlines()[1:]
-    assert first == "toy-a,10,5,25,0.5,20,2,3,1,2,1,0"
-    assert second == "toy-b" + "," * 11
-    assert "50.000 %" in (folder / "tables/datasets.md").read_text()
+    header, first, second = (folder / "tables/datasets.csv").read_text().splitlines()
+    assert header == (
+        "dataset,users,items,interactions,density,train,valid,test,cold_users_test,cold_items_test,items_without_image,"
+        "items_without_text,sparsity,per_user,per_item,cold_users_valid,cold_items_valid"
+    )
+    assert first == "toy-a,10,5,25,0.5,20,2,3,1,2,1,0,0.5,2.5,5,0,4"
+    assert second == "toy-b" + "," * 16
+    text = re.sub(" +", " ", (folder / "tables/datasets.md").read_text())
+    assert "| toy-a | 10 | 5 | 25 | 50.000 % | 20 | 2 | 3 | 1 | 2 | 1 | 0 | 50.000 % | 2.50 | 5.00 |" in text
+    assert "| toy-b |" + " not run |" * 14 in text
     path.write_text("{}")
-    with pytest.raises(MmreproError, match=r"statistics\.json: no key 'interactions'"):
+    with pytest.raises(MmreproError, match=r"statistics\.json: no key 'n_users'; delete the folder"):
         build(whole)
+
+
+def test_degree_figure_has_a_line_for_each_data_set_and_the_same_bytes(tmp_path: Path) -> None:
+    other = {**STATISTICS, "user_degrees": {"degree": [1, 2, 30], "count": [10, 5, 1]}}
+    pictures = []
+    for known in ({}, {"toy-a": STATISTICS}, {"toy-a": STATISTICS, "toy-b": other}, {"toy-a": STATISTICS}):
+        draw_degrees(("toy-a", "toy-b"), known, tmp_path / "degrees.svg")
+        pictures.append((tmp_path / "degrees.svg").read_bytes())
+    assert pictures[1] == pictures[3]
+    assert len(set(pictures)) == 3
+    lines = [len(re.findall(rb"stroke: #(?:0072b2|d55e00); stroke-width: 1\.4", picture)) for picture in pictures]
+    assert lines == [2, 4, 6, 4]  # one a data set in the legend, one in each of two panels where it has been run
+    assert b"<dc:date>" not in pictures[1]
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=40).filter(any))
+def test_share_with_at_least_a_degree_equals_counting(numbers: list[int]) -> None:
+    values = sorted(set(numbers))
+    degrees, shares = at_least({"degree": values, "count": [numbers.count(value) for value in values]})
+    assert degrees.tolist() == [value for value in values if value > 0]
+    assert shares.tolist() == pytest.approx([sum(n >= value for n in numbers) / len(numbers) for value in degrees])
 
 
 def searched(root: Path) -> Plan:

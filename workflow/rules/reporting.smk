@@ -17,6 +17,11 @@ rule tables:
             category="Figures",
             labels={"study": STUDY.study},
         ),
+        degrees=report(
+            f"{STUDY_FOLDER}/figures/degrees.svg",
+            category="Figures",
+            labels={"study": STUDY.study},
+        ),
     log:
         f"logs/tables/{STUDY.study}.log",
     benchmark:

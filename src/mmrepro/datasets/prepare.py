@@ -1,8 +1,10 @@
-"""Raw data to prepared data: clean, k-core, re-index, split, count, check.
+"""Raw data to prepared data: clean, drop what lacks content, k-core, re-index, split, count, check.
 
 Nothing depends on the order of raw rows: they are sorted by user key, item key and time first, and users and items are
-numbered in order of appearance in those sorted rows. Data with a published numbering keep it, and their rows keep file
-order, because feature matrices and the literature's programs follow both.
+numbered in order of appearance in those sorted rows. Data with a published numbering keep it while no filter removes
+users or items, and their rows keep file order, because feature matrices and the literature's programs follow both.
+
+Keys are turned into integer codes once, in the order of the sorted keys; every step works on the codes.
 """
 
 from __future__ import annotations
@@ -13,16 +15,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmrepro.columns import SPLITS, TEST, TRAIN, VALID, Columns
-from mmrepro.config import DatasetConfig, Expected, Split
+from mmrepro.columns import IMAGE_REASON, SPLITS, TRAIN, Columns
+from mmrepro.config import DatasetConfig, Expected
 from mmrepro.datasets.interactions import INTERACTIONS, ITEMS, STATISTICS, USERS
 from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset
 from mmrepro.datasets.readers import load_reader
+from mmrepro.datasets.splits import split_rows
 from mmrepro.datasets.statistics import count, prepared_statistics
 from mmrepro.errors import MmreproError
 from mmrepro.provenance import atomic_path, write_json
 
 PAIR = [Columns.USER, Columns.ITEM]
+NO_IMAGE = "no image"
 
 
 def prepare(config: DatasetConfig, raw: Path, output: Path) -> None:
@@ -40,33 +44,49 @@ def prepare(config: DatasetConfig, raw: Path, output: Path) -> None:
     Raises
     ------
     MmreproError
-        For an unreadable raw file, contradictory settings, an empty k-core, or counts that differ from the expected.
+        For an unreadable raw file, contradictory settings, a split without the timestamps it needs, filters that leave
+        nothing, or counts that differ from the expected.
     """
     origin = f"data set '{config.dataset}'"
-    if config.split.kind == "published" and config.k_core > 0:
-        raise MmreproError(f"{origin}: 'k_core: {config.k_core}' would break the published split; set k_core: 0")
+    _refuse_contradictions(config, origin)
     data = load_reader(config).read(raw, config)
-    published = data.user_numbering is not None and config.k_core == 0
-    rows = data.interactions if published else _sorted(data.interactions)
+    numbered = data.user_numbering is not None and not (config.k_core or config.drop_items_without)
+    rows, users, items = _coded(data, numbered)
+    records, repairs, time_orders_users = _described(data.items, raw), data.repairs, data.time_orders_users
+    del data  # the key of every row
     steps = [count("raw", rows)]
     if config.drop_duplicates:
         rows = _without_duplicates(rows, steps)
+    rows = _with_content(rows, items, records, config, raw, steps)
     if config.k_core > 0:
         rows = k_core(rows, config.k_core)
         steps.append(count(f"{config.k_core}-core", rows))
     if rows.empty:
         raise MmreproError(
             f"{origin}: no interaction is left of {steps[0]['interactions']} by the filters; lower k_core"
+            + " or ask for less content in drop_items_without" * bool(config.drop_items_without)
         )
-    users = data.user_numbering if published else pd.Index(rows[Columns.USER].unique())
-    items = data.item_numbering if published else pd.Index(rows[Columns.ITEM].unique())
-    frame = _split_frame(config, _indexed(rows, users, items), origin)
+    if not numbered:
+        rows, users, items = _renumbered(rows, users, items)
+    frame = _split_frame(config, rows, time_orders_users)
+    steps.append(count("split", frame))
     _check_expected(config.expected, frame, len(users), len(items), origin)
-    kept = _without_cold_users(frame) if config.cold_users == "drop" else frame
-    steps.append(count("split", kept))
-    item_table = _item_table(data, items)
-    statistics = prepared_statistics(config.dataset, frame, kept, users, item_table, steps, data.repairs)
+    kept = _without_cold(config, frame, steps, origin)
+    item_table = _item_table(records, items)
+    statistics = prepared_statistics(config.dataset, frame, kept, users, item_table, steps, repairs)
     _write(output, kept, item_table, users, statistics)
+
+
+def _refuse_contradictions(config: DatasetConfig, origin: str) -> None:
+    if config.split.kind == "published":
+        if config.k_core > 0:
+            raise MmreproError(f"{origin}: 'k_core: {config.k_core}' would break the published split; set k_core: 0")
+        if config.drop_items_without:
+            raise MmreproError(f"{origin}: 'drop_items_without' would break the published split; set it to []")
+    elif not config.drop_duplicates:
+        raise MmreproError(
+            f"{origin}: with 'drop_duplicates: false' a pair could stand in training and in test; set it to true"
+        )
 
 
 def k_core(rows: pd.DataFrame, k: int) -> pd.DataFrame:
@@ -95,76 +115,121 @@ def k_core(rows: pd.DataFrame, k: int) -> pd.DataFrame:
     return rows.iloc[kept].reset_index(drop=True)
 
 
-def split_per_user(users: np.ndarray, split: Split) -> np.ndarray:
-    """Divide the interactions of each user at random.
-
-    A user with n < `few` interactions gives one to valid and one to test; otherwise v = floor(holdout * n) are held
-    out, floor(v / 2) for valid and the rest for test (the rule of the literature's preparation program). A user with
-    fewer than three keeps all for training, because nobody could be trained otherwise.
-
-    Parameters
-    ----------
-    users
-        User indices (rows,). The result is a function of their order: sort the rows first.
-    split
-        Seed, share and threshold.
-
-    Returns
-    -------
-    np.ndarray
-        `train`, `valid` or `test` for each row.
-    """
-    counts = np.bincount(users)
-    few = counts < split.few
-    held_out = np.where(few, 2, np.floor(split.holdout * counts + 1e-9).astype(np.int64))  # 0.29 * 100 is below 29
-    held_out[counts < 3] = 0
-    n_valid = held_out // 2
-    order = np.lexsort((np.random.default_rng(split.seed).random(len(users)), users))
-    rank = np.empty(len(users), np.int64)
-    rank[order] = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.select([rank < n_valid[users], rank < held_out[users]], [VALID, TEST], TRAIN)
+def _coded(data: RawDataset, numbered: bool) -> tuple[pd.DataFrame, pd.Index, pd.Index]:
+    """Rows with codes in place of keys, sorted unless a numbering is kept, and the user and item keys by code."""
+    if numbered:
+        assert data.user_numbering is not None and data.item_numbering is not None
+        users, items = data.user_numbering, data.item_numbering
+        user_codes = users.get_indexer(pd.Index(data.interactions[Columns.USER]))
+        item_codes = items.get_indexer(pd.Index(data.interactions[Columns.ITEM]))
+    else:
+        user_codes, users = _sorted_codes(data.interactions[Columns.USER])
+        item_codes, items = _sorted_codes(data.interactions[Columns.ITEM])
+    codes = {Columns.USER: user_codes.astype(np.int32), Columns.ITEM: item_codes.astype(np.int32)}
+    rows = data.interactions.assign(**codes)
+    if not numbered:
+        keys = [rows[name].to_numpy() for name in (*PAIR, Columns.TIMESTAMP, Columns.RATING) if name in rows]
+        if Columns.SPLIT in rows:
+            keys.append(_sorted_codes(rows[Columns.SPLIT])[0])
+        rows = rows.take(np.lexsort(keys[::-1])).reset_index(drop=True)
+    return rows, users, items
 
 
-def _sorted(rows: pd.DataFrame) -> pd.DataFrame:
-    order = [column for column in (*PAIR, Columns.TIMESTAMP, Columns.RATING, Columns.SPLIT) if column in rows]
-    return rows.sort_values(order, kind="stable", ignore_index=True)
+def _sorted_codes(column: pd.Series) -> tuple[np.ndarray, pd.Index]:
+    """Codes that compare as the values do, and the values by code."""
+    codes, values = pd.factorize(column)
+    keys = pd.Index(values).astype("str")
+    order = keys.argsort()
+    rank = np.empty(len(order), np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    return rank[codes], keys[order]
 
 
 def _without_duplicates(rows: pd.DataFrame, steps: list[dict[str, Any]]) -> pd.DataFrame:
-    """Drop repeated (user, item, time) rows, then repeated pairs but the earliest."""
-    timed = [Columns.TIMESTAMP] if Columns.TIMESTAMP in rows else []
-    rows = rows.drop_duplicates([*PAIR, *timed])
-    steps.append(count("duplicates dropped", rows))
-    earliest = rows.sort_values(timed, kind="stable") if timed else rows
-    rows = rows.loc[earliest.drop_duplicates(PAIR).index.sort_values()]
-    steps.append(count("repeated pairs dropped", rows))
-    return rows.reset_index(drop=True)
+    """Drop repeated (user, item, time) rows, then repeated pairs but the earliest; the order of rows stays."""
+    keys = [rows[name].to_numpy() for name in (*PAIR, Columns.TIMESTAMP) if name in rows]
+    order = np.lexsort(keys[::-1])
+    differs = [np.append(True, key[order[1:]] != key[order[:-1]]) for key in keys]  # from the row before it
+    for step, new in [
+        ("duplicates dropped", np.logical_or.reduce(differs)),
+        ("repeated pairs dropped", differs[0] | differs[1]),
+    ]:
+        left = rows.take(np.sort(order[new]))
+        steps.append(count(step, left))
+    return left.reset_index(drop=True)
 
 
-def _indexed(rows: pd.DataFrame, users: pd.Index, items: pd.Index) -> pd.DataFrame:
-    user_index = users.get_indexer(pd.Index(rows[Columns.USER])).astype(np.int32)
-    item_index = items.get_indexer(pd.Index(rows[Columns.ITEM])).astype(np.int32)
-    return rows.assign(**{Columns.USER: user_index, Columns.ITEM: item_index})
+def _described(items: pd.DataFrame, raw: Path) -> pd.DataFrame:
+    """Item records by key: downloaded images filled in, and why an item that was asked for has none."""
+    from mmrepro.datasets.images import OK, load_images
+
+    records = items.set_index(Columns.KEY).assign(**{IMAGE_REASON: None})
+    entries = load_images(raw)
+    if entries:
+        files = {key: entry.file for key, entry in entries.items()}
+        reasons = {key: f"{entry.status}: {entry.reason}" for key, entry in entries.items() if entry.status != OK}
+        asked = records.index.isin(list(entries))
+        records[Columns.IMAGE] = records[Columns.IMAGE].astype("object").where(~asked, records.index.map(files))
+        records[IMAGE_REASON] = records.index.map(reasons)
+    return records[[*ITEM_COLUMNS[1:], IMAGE_REASON]]
 
 
-def _split_frame(config: DatasetConfig, frame: pd.DataFrame, origin: str) -> pd.DataFrame:
-    """Return the frame with its split and the columns in their fixed order."""
-    if config.split.kind == "published" and Columns.SPLIT not in frame:
-        raise MmreproError(
-            f"{origin}: reader '{config.reader}' finds no published split; set split.kind: random-per-user"
-        )
-    if config.split.kind == "random-per-user":
-        ordered = frame.sort_values(PAIR, kind="stable")
-        values = pd.Series(split_per_user(ordered[Columns.USER].to_numpy(), config.split), index=ordered.index)
-        frame = frame.assign(**{Columns.SPLIT: values.astype("str")})
-    if not (frame[Columns.SPLIT] == TRAIN).any():
-        raise MmreproError(f"{origin}: no interaction is in the training split; check the split's settings")
+def _records_of(records: pd.DataFrame, keys: pd.Index) -> pd.DataFrame:
+    """Records in the order of keys; empty texts become null."""
+    table = records.reindex(keys)
+    return table.astype("str").replace(r"^\s*$", None, regex=True).astype("str")
+
+
+def _with_content(
+    rows: pd.DataFrame,
+    items: pd.Index,
+    records: pd.DataFrame,
+    config: DatasetConfig,
+    raw: Path,
+    steps: list[dict[str, Any]],
+) -> pd.DataFrame:
+    """Drop the rows of items without the content that the data set asks for."""
+    for kind in config.drop_items_without:
+        present = rows[Columns.ITEM].unique()
+        values = _records_of(records, items[present])[kind]
+        usable = _usable_images(values, config, raw) if kind == Columns.IMAGE else values.notna().to_numpy()
+        rows = rows.loc[rows[Columns.ITEM].isin(present[usable])].reset_index(drop=True)
+        steps.append(count(f"items without {kind} dropped", rows))
+    return rows
+
+
+def _usable_images(files: pd.Series, config: DatasetConfig, raw: Path) -> np.ndarray:
+    """Whether each file is an image; those of a download were looked at when they came."""
+    from mmrepro.datasets.images import OK, check_image, load_images
+
+    checked = {entry.file for entry in load_images(raw).values()}
+    smallest_side = config.images.smallest_side if config.images else 1
+    return np.array(
+        [
+            known and (file in checked or check_image(raw / file, smallest_side)[0] == OK)
+            for file, known in zip(files, files.notna(), strict=True)
+        ],
+        dtype=bool,
+    )
+
+
+def _renumbered(rows: pd.DataFrame, users: pd.Index, items: pd.Index) -> tuple[pd.DataFrame, pd.Index, pd.Index]:
+    """Number users and items from 0 in order of appearance."""
+    user_index, seen_users = pd.factorize(rows[Columns.USER])
+    item_index, seen_items = pd.factorize(rows[Columns.ITEM])
+    indices = {Columns.USER: user_index.astype(np.int32), Columns.ITEM: item_index.astype(np.int32)}
+    return rows.assign(**indices), users[seen_users], items[seen_items]
+
+
+def _split_frame(config: DatasetConfig, rows: pd.DataFrame, time_orders_users: bool) -> pd.DataFrame:
+    """Return the rows with their split and the columns in their fixed order."""
+    frame = rows.assign(**{Columns.SPLIT: split_rows(rows, config, time_orders_users)})
     columns = (*PAIR, Columns.SPLIT, Columns.RATING, Columns.TIMESTAMP)
     return frame[[column for column in columns if column in frame]]
 
 
 def _check_expected(expected: Expected, frame: pd.DataFrame, n_users: int, n_items: int, origin: str) -> None:
-    """Compare before rows of cold users are dropped: published counts include them."""
+    """Compare before rows of cold users and items are dropped: published counts include them."""
     found = {"users": n_users, "items": n_items}
     found |= {split: int((frame[Columns.SPLIT] == split).sum()) for split in SPLITS}
     for name, wanted in expected.model_dump(exclude_none=True).items():
@@ -175,18 +240,31 @@ def _check_expected(expected: Expected, frame: pd.DataFrame, n_users: int, n_ite
             )
 
 
-def _without_cold_users(frame: pd.DataFrame) -> pd.DataFrame:
-    trained = frame.loc[frame[Columns.SPLIT] == TRAIN, Columns.USER].unique()
-    return frame.loc[frame[Columns.USER].isin(trained)].reset_index(drop=True)
+def _without_cold(config: DatasetConfig, frame: pd.DataFrame, steps: list[dict[str, Any]], origin: str) -> pd.DataFrame:
+    """Drop rows of users, and of items, that training has never seen, as the data set asks."""
+    train = frame.loc[frame[Columns.SPLIT] == TRAIN]
+    kept = frame
+    for column, name, policy in zip(PAIR, ("users", "items"), (config.cold_users, config.cold_items), strict=True):
+        if policy == "drop":
+            kept = kept.loc[kept[column].isin(train[column].unique())]
+            steps.append(count(f"cold {name} dropped", kept))
+    emptied = sorted(set(frame[Columns.SPLIT].unique()) - set(kept[Columns.SPLIT].unique()))
+    if emptied:
+        raise MmreproError(
+            f"{origin}: every interaction of {emptied[0]} is of a user or item that training has never seen, and all are "
+            "dropped; set cold_users: keep (or cold_items: keep), or choose another split.kind"
+        )
+    return kept.reset_index(drop=True)
 
 
-def _item_table(data: RawDataset, items: pd.Index) -> pd.DataFrame:
-    """Records of the items in index order; empty texts become null."""
-    table = data.items.set_index(Columns.KEY).reindex(items)
-    table = table.astype("str").replace(r"^\s*$", None, regex=True).astype("str")
+def _item_table(records: pd.DataFrame, items: pd.Index) -> pd.DataFrame:
+    """Records of the items in index order, and why an item has no image."""
+    table = _records_of(records, items)
+    without = table[Columns.IMAGE].isna()
+    table[IMAGE_REASON] = table[IMAGE_REASON].fillna(NO_IMAGE).where(without, None)
     table.insert(0, Columns.KEY, items)
     table.index = pd.Index(np.arange(len(items), dtype=np.int32), name=Columns.ITEM)
-    return table[list(ITEM_COLUMNS)]
+    return table
 
 
 def _write(output: Path, frame: pd.DataFrame, items: pd.DataFrame, users: pd.Index, statistics: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ class RawDataset:
     interactions
         Columns `user`, `item` (keys, str), and `rating`, `timestamp`, `split` where the files have them.
     items
-        Columns `key`, `title`, `text`, `image` (path relative to the raw folder); null where unknown. Unique keys.
+        Columns `key`, `title`, `text`, `image` (path relative to the raw folder), and `image_url` where the format
+        names images by url; null where unknown. Unique keys.
     user_numbering, item_numbering
         Keys in the order of a published numbering, gaps filled; None: the data set has none.
     repairs
@@ -44,6 +45,10 @@ class RawDataset:
     time_orders_users: bool = True
 
 
+DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
+"""What reading a truncated or damaged gzip archive raises."""
+
+
 def existing_file(path: Path) -> Path:
     """Return `path`; a missing or empty file is an error that names it."""
     if not path.is_file():
@@ -51,6 +56,15 @@ def existing_file(path: Path) -> Path:
     if path.stat().st_size == 0:
         raise MmreproError(f"{path}: the file is empty; fetch the data set again (`mmrepro fetch`)")
     return path
+
+
+def gzip_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a gzipped file; a truncated or damaged archive is an error that names it."""
+    try:
+        with gzip.open(existing_file(path), "rb") as handle:
+            yield from handle
+    except DAMAGED as error:
+        raise _damaged(path, error) from None
 
 
 def json_lines(path: Path, required: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -73,25 +87,51 @@ def json_lines(path: Path, required: tuple[str, ...]) -> Iterator[dict[str, Any]
     MmreproError
         For a truncated or damaged archive, or a line that is no such object; names file and line.
     """
-    number = 0
+    for number, line in enumerate(gzip_lines(path), start=1):
+        yield parse_line(path, number, line, json.loads, "JSON", required)
+
+
+def parse_line(
+    path: Path, number: int, line: bytes, parse: Callable[[str], Any], notation: str, required: tuple[str, ...]
+) -> dict[str, Any]:
+    """Parse one line of a file of records.
+
+    Parameters
+    ----------
+    path, number
+        Where the line stands, for messages.
+    line
+        The line in UTF-8.
+    parse
+        Turns its text into a value.
+    notation
+        What `parse` reads, for messages.
+    required
+        Keys that the record must have.
+
+    Raises
+    ------
+    MmreproError
+        For a line that is no such record; names file and line.
+    """
     try:
-        with gzip.open(existing_file(path), "rt", encoding="utf-8") as handle:
-            for number, line in enumerate(handle, start=1):
-                record = json.loads(line)
-                missing = [key for key in required if not isinstance(record, dict) or record.get(key) in (None, "")]
-                if missing:
-                    raise MmreproError(f"{path}: line {number} has no '{missing[0]}'; mend the line or fetch again")
-                yield record
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise MmreproError(f"{path}: truncated or damaged archive ({error}); delete it and fetch again") from None
-    except ValueError as error:  # neither UTF-8 nor JSON
-        raise MmreproError(f"{path}: line {number or 1} is not valid JSON ({error}); fetch the file again") from None
+        record = parse(line.decode())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise MmreproError(
+            f"{path}: line {number} is no valid {notation} ({error}); mend the line or fetch the file again"
+        ) from None
+    missing = [key for key in required if not isinstance(record, dict) or record.get(key) in (None, "")]
+    if missing:
+        raise MmreproError(f"{path}: line {number} has no '{missing[0]}'; mend the line or fetch again")
+    return record
 
 
 def read_delimited(path: Path, **options: Any) -> pd.DataFrame:
     """Read a delimited text file in UTF-8 with `pandas.read_csv`; a malformed one is an error that names it."""
     try:
         return pd.read_csv(existing_file(path), encoding="utf-8", low_memory=False, **options)
+    except DAMAGED as error:
+        raise _damaged(path, error) from None
     except pd.errors.EmptyDataError:
         raise MmreproError(f"{path}: the file has no rows; fetch the data set again") from None
     except UnicodeDecodeError as error:
@@ -141,7 +181,21 @@ def numbers(path: Path, column: pd.Series, first_line: int, integer: bool = True
     return values.astype("int64" if integer else "float64")
 
 
+def keys(path: Path, column: pd.Series, first_line: int) -> pd.Series:
+    """Return a column of user or item keys as text; an empty one is an error that names file, line and column."""
+    text = column.astype("str")
+    empty = (text.isna() | (text == "")).to_numpy()
+    if empty.any():
+        line = int(empty.argmax()) + first_line
+        raise MmreproError(f"{path}: line {line}, column '{column.name}' is empty; fill it or drop the line")
+    return text
+
+
 def first_of_each(items: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Keep the first record of each item key; return the table and how many records were dropped."""
     repeated = items[Columns.KEY].duplicated()
     return items.loc[~repeated].reset_index(drop=True), int(repeated.sum())
+
+
+def _damaged(path: Path, error: Exception) -> MmreproError:
+    return MmreproError(f"{path}: truncated or damaged archive ({error}); delete it and fetch again")

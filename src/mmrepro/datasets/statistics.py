@@ -37,7 +37,7 @@ def prepared_statistics(
     dataset
         Name of the data set.
     split, kept
-        Interactions with their split, before and after rows of cold users were dropped.
+        Interactions with their split, before and after rows of cold users and items were dropped.
     users, items
         User keys and item table in index order.
     steps, repairs
@@ -46,10 +46,13 @@ def prepared_statistics(
     Returns
     -------
     dict
-        Values that JSON can hold; density is interactions / (users * items).
+        Values that JSON can hold; density is interactions / (users * items). `cold_users` and `cold_items` count before
+        their rows are dropped, `cold_users_kept` and `cold_items_kept` after. `user_degrees` and `item_degrees` say how
+        many users and items (`count`) have how many of the interactions kept (`degree`, from 0, ascending).
     """
     rows = {step["step"]: step["interactions"] for step in steps}
     duplicates = rows["raw"] - rows.get("repeated pairs dropped", rows["raw"])
+    without_cold_users = rows.get("cold users dropped", len(split))
     return {
         "dataset": dataset,
         "n_users": len(users),
@@ -60,13 +63,24 @@ def prepared_statistics(
         "density": len(kept) / (len(users) * len(items)),
         "interactions": {name: int((kept[Columns.SPLIT] == name).sum()) for name in SPLITS},
         "cold_users": {name: _cold(split, name, Columns.USER) for name in (VALID, TEST)},
-        "cold_user_rows_dropped": len(split) - len(kept),
+        "cold_users_kept": {name: _cold(kept, name, Columns.USER) for name in (VALID, TEST)},
+        "cold_user_rows_dropped": len(split) - without_cold_users,
         "cold_items": {name: _cold(split, name, Columns.ITEM) for name in (VALID, TEST)},
+        "cold_items_kept": {name: _cold(kept, name, Columns.ITEM) for name in (VALID, TEST)},
+        "cold_item_rows_dropped": without_cold_users - len(kept),
         "duplicates_dropped": duplicates,
         "items_without_image": int(items[Columns.IMAGE].isna().sum()),
         "items_without_text": int(items[Columns.TEXT].isna().sum()),
         "repairs": repairs,
+        "user_degrees": _degrees(kept[Columns.USER], len(users)),
+        "item_degrees": _degrees(kept[Columns.ITEM], len(items)),
     }
+
+
+def _degrees(indices: pd.Series, size: int) -> dict[str, list[int]]:
+    """How often each number of interactions occurs among all users or items."""
+    degrees, counts = np.unique(np.bincount(indices, minlength=size), return_counts=True)
+    return {"degree": degrees.tolist(), "count": counts.tolist()}
 
 
 def _cold(frame: pd.DataFrame, split: str, column: str) -> int:

@@ -11,6 +11,7 @@ BEYOND_ACCURACY_METRICS = ("coverage", "novelty")
 METRICS = ACCURACY_METRICS + BEYOND_ACCURACY_METRICS
 HEADLINE_METRICS = ("recall", "ndcg")
 SUMMARY = Path("summary.json")
+DEGREE_FIGURE = Path("figures/degrees.svg")
 
 
 def headline_cutoffs(study: StudyConfig) -> tuple[int, ...]:
@@ -33,4 +34,4 @@ def table_files(study: StudyConfig) -> tuple[Path, ...]:
     names = [f"{table}.{ending}" for table in ("main", "datasets") for ending in ("csv", "md", "tex")]
     names += ["significance.csv", "cost.csv", "cost.md"]
     names += ["search.csv"] if study.search else []
-    return (*(Path("tables") / name for name in names), figure_file(study), SUMMARY)
+    return (*(Path("tables") / name for name in names), figure_file(study), DEGREE_FIGURE, SUMMARY)

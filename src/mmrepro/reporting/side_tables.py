@@ -1,4 +1,4 @@
-"""The tables beside the main one: data sets, search trials, cost, and the summary that `dvc metrics diff` reads."""
+"""The tables beside the main one: search trials, cost, and the summary that `dvc metrics diff` reads."""
 
 from __future__ import annotations
 
@@ -8,16 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from mmrepro.columns import SPLITS, TEST, VALID, Columns
-from mmrepro.errors import MmreproError
-from mmrepro.plan import Layout, Plan, PlannedSelection
+from mmrepro.columns import TEST, VALID, Columns
+from mmrepro.plan import Plan, PlannedSelection
 from mmrepro.reporting.collect import Collection, read_record
 from mmrepro.reporting.render import Block, Table, cells
 
-DATASET_COLUMNS = (
-    Columns.DATASET, "users", "items", "interactions", "density", *SPLITS, "cold_users_test", "cold_items_test",
-    "items_without_image", "items_without_text",
-)  # fmt: skip
 SEARCH_COLUMNS = (
     Columns.DATASET, Columns.FEATURES, Columns.MODEL, Columns.PROTOCOL, "select_on", "parameters", Columns.METRIC,
     Columns.VALUE, "epochs", "winner",
@@ -27,65 +22,6 @@ COST_COLUMNS = (
     "peak_gpu_memory_mb", "devices",
 )  # fmt: skip
 SELECTION_METRIC = "recall_at_20"
-
-
-def datasets_frame(plan: Plan, root: Path) -> pd.DataFrame:
-    """Return one row a prepared data set; counts are missing where it has not been prepared.
-
-    Raises
-    ------
-    MmreproError
-        When `statistics.json` lacks a count.
-    """
-    rows = [_dataset_row(name, root / Layout.prepared(name) / "statistics.json") for name in plan.study.datasets]
-    return pd.DataFrame(rows, columns=list(DATASET_COLUMNS)).astype(
-        {name: "Int64" for name in DATASET_COLUMNS if name not in (Columns.DATASET, "density")}
-    )
-
-
-def datasets_table(frame: pd.DataFrame) -> Table:
-    """Return the data set table for readers, from the frame of `datasets_frame`."""
-    names = (
-        "data set",
-        "users",
-        "items",
-        "interactions",
-        "density",
-        *SPLITS,
-        "cold users",
-        "cold items",
-        "no image",
-        "no text",
-    )
-    rows = tuple(
-        cells(str(row[Columns.DATASET]), *(_count(name, row[name]) for name in DATASET_COLUMNS[1:]))
-        for row in frame.to_dict("records")
-    )
-    footer = (
-        "Density: interactions / (users x items). Cold users and items: of the test split, without an interaction in "
-        "training; no image, no text: items that have none of their own.",
-    )
-    return Table("Data sets as prepared", names, (Block("", rows),), footer)
-
-
-def _dataset_row(dataset: str, path: Path) -> tuple[Any, ...]:
-    if not path.is_file():
-        return (dataset, *[None] * (len(DATASET_COLUMNS) - 1))
-    statistics = json.loads(path.read_text())
-    try:
-        splits = [statistics["interactions"][split] for split in SPLITS]
-        cold = [statistics[kind][TEST] for kind in ("cold_users", "cold_items")]
-        without = [statistics[f"items_without_{kind}"] for kind in ("image", "text")]
-        size = [statistics["n_users"], statistics["n_items"]]
-        return (dataset, *size, sum(splits), statistics["density"], *splits, *cold, *without)
-    except KeyError as error:
-        raise MmreproError(f"{path}: no key {error}; delete the folder and run the study again") from None
-
-
-def _count(name: str, value: Any) -> str:
-    if pd.isna(value):
-        return "not run"
-    return f"{100 * value:.3f} %" if name == "density" else f"{value:,}"
 
 
 def search_frame(plan: Plan, root: Path) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""All tables of a study, from the runs that exist: `results/<study>/tables`, its figure and its summary."""
+"""All tables of a study, from the runs that exist: `results/<study>/tables`, its figures and its summary."""
 
 from __future__ import annotations
 
@@ -11,20 +11,15 @@ import pandas as pd
 from mmrepro.plan import Plan, plan_of_file
 from mmrepro.provenance import atomic_path, write_json, write_text
 from mmrepro.reporting.collect import collect
+from mmrepro.reporting.dataset_table import datasets_frame, datasets_table, load_statistics
+from mmrepro.reporting.degree_figure import draw_degrees
 from mmrepro.reporting.figures import draw_figure
 from mmrepro.reporting.main_table import main_frame, significance_frame
-from mmrepro.reporting.products import SUMMARY, figure_file
+from mmrepro.reporting.products import DEGREE_FIGURE, SUMMARY, figure_file
 from mmrepro.reporting.published import load_published, published_files
 from mmrepro.reporting.readable import main_table
 from mmrepro.reporting.render import Table, to_latex, to_markdown
-from mmrepro.reporting.side_tables import (
-    cost_frame,
-    cost_table,
-    datasets_frame,
-    datasets_table,
-    search_frame,
-    summary,
-)
+from mmrepro.reporting.side_tables import cost_frame, cost_table, search_frame, summary
 
 
 def build_tables(
@@ -34,7 +29,7 @@ def build_tables(
     changes: Mapping[str, Any] | None = None,
     current_code: Mapping[str, str] | None = None,
 ) -> None:
-    """Write all tables of a study, its figure and its summary to `<output>/<study>/`.
+    """Write all tables of a study, its figures and its summary to `<output>/<study>/`.
 
     Every file but `cost.*` is a function of data, code and seeds: building twice gives the same bytes.
 
@@ -67,7 +62,8 @@ def write_tables(plan: Plan, folder: Path, root: Path, current_code: Mapping[str
     numbers = load_published(root / path for path in published_files(plan.study))
     frame = main_frame(plan, collection, numbers)
     significance = significance_frame(plan, collection, frame, root)
-    datasets, cost = datasets_frame(plan, root), cost_frame(plan, root)
+    statistics = load_statistics(plan, root)
+    datasets, cost = datasets_frame(plan, statistics), cost_frame(plan, root)
     tables = folder / "tables"
     label = plan.study.study
     _write_csv(tables / "main.csv", frame)
@@ -80,6 +76,7 @@ def write_tables(plan: Plan, folder: Path, root: Path, current_code: Mapping[str
     if plan.study.search is not None:
         _write_csv(tables / "search.csv", search_frame(plan, root))
     draw_figure(plan, collection, folder / figure_file(plan.study))
+    draw_degrees(plan.study.datasets, statistics, folder / DEGREE_FIGURE)
     write_json(folder / SUMMARY, summary(plan, collection, frame))
 
 
