@@ -128,6 +128,7 @@ class NeuralEncoder(EncoderBase):
     """What encoders with weights share."""
 
     batch_size: int = Field(64, ge=1)
+    threads: int = Field(1, ge=1, description="of torch, part of the result; as many processes decode images")
     device: Literal["auto", "cpu", "cuda"] = Field("cpu", description="on a GPU the model runs in bfloat16")
 
 

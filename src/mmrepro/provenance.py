@@ -13,7 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-RECORDED_PACKAGES = ("mmrepro", "torch", "numpy", "scipy", "pandas", "open_clip_torch", "sentence-transformers")
+RECORDED_PACKAGES = (
+    "mmrepro", "torch", "numpy", "scipy", "pandas", "open_clip_torch", "sentence-transformers", "transformers", "pillow",
+)  # fmt: skip
 
 
 @contextmanager

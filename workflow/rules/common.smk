@@ -7,7 +7,9 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 from mmrepro.config import StudyConfig
 from mmrepro.config_files import validate
 from mmrepro.errors import MmreproError
+from mmrepro.features.weights import local_weights
 from mmrepro.fingerprint import fingerprint
+from mmrepro.needs import memory_mb, minutes, width
 from mmrepro.plan import Layout, complete, make_plan, plan_hash
 from mmrepro.reporting.published import published_files as published_numbers
 
@@ -60,9 +62,44 @@ def reader_fingerprint(stage):
     return lambda wildcards: fingerprint(stage, dataset_of(wildcards).reader)
 
 
+def encoder_of(wildcards):
+    """The encoder of a modality."""
+    return PLAN.feature_sets[wildcards.features].modalities[wildcards.modality]
+
+
+def dataset_memory(stage):
+    """A function of wildcards: MB that a stage needs for the data set."""
+    return lambda wildcards: memory_mb(stage, dataset_of(wildcards))
+
+
+def modality_memory(stage):
+    """A function of wildcards: MB that a stage needs for one modality."""
+
+    def memory(wildcards):
+        encoder = encoder_of(wildcards)
+        return memory_mb(stage, dataset_of(wildcards), (width(encoder, wildcards.modality),), encoder.encoder)
+
+    return memory
+
+
 def encoder_fingerprint(wildcards):
     """Fingerprint of extraction and of the modality's encoder."""
-    return fingerprint("extract", PLAN.feature_sets[wildcards.features].modalities[wildcards.modality].encoder)
+    return fingerprint("extract", encoder_of(wildcards).encoder)
+
+
+def encoder_weights(wildcards):
+    """Local files that the encoder's weights are read from."""
+    return local_weights(encoder_of(wildcards))
+
+
+def encoder_threads(wildcards):
+    """Threads of the encoder."""
+    return getattr(encoder_of(wildcards), "threads", 1)
+
+
+def encoder_gpus(wildcards):
+    """One GPU where the encoder asks for one."""
+    return int(getattr(encoder_of(wildcards), "device", "cpu") == "cuda")
 
 
 def training_code(wildcards):
@@ -117,6 +154,34 @@ def run_threads(kind):
     return lambda wildcards: RUNS[run_folder(kind, wildcards)].spec.threads
 
 
+def run_widths(spec):
+    """Columns of the feature matrices that a run reads."""
+    modalities = PLAN.feature_sets[spec.features].modalities if spec.features else {}
+    return [width(encoder, modality) for modality, encoder in modalities.items()]
+
+
+def run_memory(kind):
+    """A function of wildcards: MB that a run needs."""
+
+    def memory(wildcards):
+        spec = RUNS[run_folder(kind, wildcards)].spec
+        size = spec.parameters.get("embedding_size", 64)
+        return memory_mb("train", dataset_of(wildcards), run_widths(spec), embedding_size=size)
+
+    return memory
+
+
+def run_minutes(kind):
+    """A function of wildcards: minutes granted to a run, three times the estimate and at least half a day."""
+
+    def granted(wildcards):
+        spec = RUNS[run_folder(kind, wildcards)].spec
+        estimate = minutes("train", dataset_of(wildcards), run_widths(spec), model=spec.model)
+        return max(720, round(3 * estimate))
+
+    return granted
+
+
 def run_gpus(kind):
     """A function of wildcards: one GPU where the study asks for one."""
     return lambda wildcards: int(RUNS[run_folder(kind, wildcards)].spec.device == "cuda")
@@ -129,8 +194,7 @@ def features_option(wildcards):
 
 def modality_settings(wildcards):
     """The settings of one modality of a feature set."""
-    config = PLAN.feature_sets[wildcards.features]
-    return config.modalities[wildcards.modality].model_dump_json() + str(config.shuffle_items)
+    return encoder_of(wildcards).model_dump_json() + str(PLAN.feature_sets[wildcards.features].shuffle_items)
 
 
 def selection_of(wildcards):

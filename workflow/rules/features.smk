@@ -5,6 +5,7 @@ rule extract:
         manifests=raw_manifests,
         item_list="data/prepared/{dataset}/items.parquet",
         statistics="data/prepared/{dataset}/statistics.json",
+        weights=encoder_weights,
     output:
         matrix="data/features/{dataset}/{features}/{modality}.npy",
         record="data/features/{dataset}/{features}/{modality}.json",
@@ -14,10 +15,11 @@ rule extract:
         "logs/benchmarks/extract/{dataset}/{features}/{modality}.tsv"
     conda:
         "../../envs/mmrepro.yaml"
-    threads: 1
+    threads: encoder_threads
     resources:
-        mem_mb=2000,
+        mem_mb=modality_memory("extract"),
         runtime=240,
+        gpu=encoder_gpus,
     params:
         code=encoder_fingerprint,
         settings=modality_settings,
@@ -43,7 +45,7 @@ rule item_graph:
         "../../envs/mmrepro.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=modality_memory("item_graph"),
         runtime=60,
     params:
         code=fingerprint("item_graph"),

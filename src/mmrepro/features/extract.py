@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,18 +10,20 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import Columns
-from mmrepro.config import Encoder, FeatureSetConfig, OpenClipEncoder, PublishedEncoder, nearest
+from mmrepro.config import Encoder, FeatureSetConfig, NeuralEncoder, nearest
 from mmrepro.datasets.interactions import STATISTICS, load_items
 from mmrepro.errors import MmreproError
-from mmrepro.features.encoders import Encoded, torch_threads, weights_label
+from mmrepro.features.devices import torch_threads
+from mmrepro.features.encoders import Encoded, load_encoder, require_complete
+from mmrepro.features.shards import Shards
 from mmrepro.features.table import FeatureTable
-from mmrepro.provenance import read_json
+from mmrepro.features.weights import weights_label
+from mmrepro.fingerprint import fingerprint
+from mmrepro.provenance import atomic_path, read_json
 
 
-def extract(
-    config: FeatureSetConfig, modality: str, prepared: Path, raw: Path, output: Path, *, threads: int = 1
-) -> None:
-    """Make one modality of a feature set and write its table.
+def extract(config: FeatureSetConfig, modality: str, prepared: Path, raw: Path, output: Path) -> None:
+    """Make one modality of a feature set and write its table; a killed extraction goes on where it stopped.
 
     Parameters
     ----------
@@ -34,9 +36,8 @@ def extract(
     raw
         Folder of the raw files, which image and feature files are relative to.
     output
-        Folder of the feature set; gets `<modality>.npy` and `<modality>.json`.
-    threads
-        Threads of torch; part of the result's last bits and therefore of the record.
+        Folder of the feature set; gets `<modality>.npy` and `<modality>.json`, from a multimodal language model also
+        `<modality>.descriptions.parquet`; until then finished shards, in hidden folders.
 
     Raises
     ------
@@ -49,15 +50,20 @@ def extract(
         )
     encoder = config.modalities[modality]
     items = load_items(prepared)
-    encoded = _encode(encoder, items, raw, threads)
-    matrix = fill_missing(encoded.matrix, encoded.reasons, encoder.missing, f"{config.feature_set}.{modality}")
+    item_list_hash = read_json(prepared / STATISTICS)["item_list_hash"]
+    configuration = _encoder_record(encoder)
+    facts = {"encoder": {k: v for k, v in configuration.items() if k != "missing"}, "item_list_hash": item_list_hash}
+    shards = Shards(output, modality, fingerprint("extract", encoder.encoder), facts)
+    encoded = _encode(encoder, items, raw, shards)
+    fill_missing(encoded.matrix, encoded.reasons, encoder.missing, shards.name)
+    matrix = encoded.matrix
     if config.shuffle_items is not None:
         matrix = matrix[np.random.default_rng(config.shuffle_items).permutation(len(matrix))]
     record = {
         "feature_set": config.feature_set,
         "modality": modality,
-        "item_list_hash": read_json(prepared / STATISTICS)["item_list_hash"],
-        "encoder": _encoder_record(encoder),
+        "item_list_hash": item_list_hash,
+        "encoder": configuration,
         **encoded.description,
         "shuffle_items": config.shuffle_items,
         "treatment": encoder.missing,
@@ -67,41 +73,42 @@ def extract(
             for item in sorted(encoded.reasons)
         ],
     }
+    if encoded.texts is not None:
+        _write_descriptions(encoded.texts, output / f"{modality}.descriptions.parquet")
     FeatureTable(matrix, modality, record).save(output)
+    shards.clear()
 
 
-def _encode(encoder: Encoder, items: pd.DataFrame, raw: Path, threads: int) -> Encoded:
-    if isinstance(encoder, PublishedEncoder):
-        from mmrepro.features.encoders.published import encode_published
-
-        return encode_published(encoder, len(items), raw)
-    with torch_threads(threads):
-        if isinstance(encoder, OpenClipEncoder):
-            from mmrepro.features.encoders.open_clip import encode_open_clip
-
-            return encode_open_clip(encoder, items, raw)
-        from mmrepro.features.encoders.sentence_transformers import encode_sentences
-
-        return encode_sentences(encoder, items)
+def _encode(encoder: Encoder, items: pd.DataFrame, raw: Path, shards: Shards) -> Encoded:
+    module = load_encoder(encoder)
+    if not isinstance(encoder, NeuralEncoder):
+        return module.encode(encoder, items, raw, shards)
+    with torch_threads(encoder.threads):
+        return module.encode(encoder, items, raw, shards)
 
 
 def _encoder_record(encoder: Encoder) -> dict[str, Any]:
     """The encoder's configuration without local folders."""
     values = encoder.model_dump(mode="json")
-    if "weights" in values:
-        values["weights"] = weights_label(values["weights"])
-    return values
+    return {key: weights_label(value) if key.endswith("weights") else value for key, value in values.items()}
+
+
+def _write_descriptions(texts: pd.Series, path: Path) -> None:
+    """Columns `item` (int32) and `description`, null where there is none."""
+    items = np.arange(len(texts), dtype=np.int32)
+    with atomic_path(path) as temporary:
+        pd.DataFrame({Columns.ITEM: items, "description": texts.to_numpy()}).to_parquet(temporary, index=False)
 
 
 def fill_missing(
-    matrix: np.ndarray, missing: Iterable[int], treatment: Literal["mean", "zero", "error"], origin: str
-) -> np.ndarray:
-    """Give missing items a row.
+    matrix: np.ndarray, missing: Collection[int], treatment: Literal["mean", "zero", "error"], origin: str
+) -> None:
+    """Give missing items a row, in place; beyond the matrix it takes the memory of one row.
 
     Parameters
     ----------
     matrix
-        Shape (n_items, dim).
+        Shape (n_items, dim); the rows of missing items are overwritten, the others unchanged.
     missing
         Items without a row of their own; at least one item is present.
     treatment
@@ -109,25 +116,15 @@ def fill_missing(
     origin
         Feature set and modality, for the message.
 
-    Returns
-    -------
-    np.ndarray
-        A new matrix; present rows are unchanged.
-
     Raises
     ------
     MmreproError
         Under `error`, when an item is missing.
     """
+    require_complete(missing, len(matrix), treatment, origin)
+    if not missing:
+        return
     rows = sorted(missing)
-    filled = matrix.copy()
-    if not rows:
-        return filled
-    if treatment == "error":
-        raise MmreproError(
-            f"{origin}: {len(rows)} of {len(matrix)} items have no features, the first is item {rows[0]}; mend the data or "
-            "set `missing: mean` or `missing: zero` in config/features"
-        )
-    present = np.delete(matrix, rows, axis=0)
-    filled[rows] = present.mean(axis=0, dtype=np.float64) if treatment == "mean" else 0
-    return filled
+    matrix[rows] = 0
+    if treatment == "mean":
+        matrix[rows] = matrix.sum(axis=0, dtype=np.float64) / (len(matrix) - len(rows))

@@ -114,6 +114,26 @@ def load_record(folder: Path, modality: str) -> dict[str, Any]:
     return record
 
 
+def present_items(record: dict[str, Any], n_items: int) -> np.ndarray:
+    """Return the mask of the items with a row of their own, which a treatment such as `zero` leaves behind.
+
+    Parameters
+    ----------
+    record
+        Record of a feature table.
+    n_items
+        Number of items of the data set.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (n_items,), bool; where `shuffle_items` is set, in the order before the rows were permuted.
+    """
+    present = np.ones(n_items, dtype=bool)
+    present[[entry["item"] for entry in record["missing"]]] = False
+    return present
+
+
 def _load_matrix(path: Path, record: dict[str, Any]) -> np.ndarray:
     if not path.is_file():
         raise MmreproError(f"{path}: no such file; delete {path.with_suffix('.json').name} and run again")

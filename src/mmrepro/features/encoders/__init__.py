@@ -1,18 +1,23 @@
-"""What every encoder returns, and what the encoders share."""
+"""One module an encoder, found by its name; what each returns, and what they share."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import importlib
+import tempfile
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from mmrepro.config import Encoder, NeuralEncoder, content_hash
 from mmrepro.errors import MmreproError
+from mmrepro.features.shards import Advance, Arrays, Shards, shard_size
+from mmrepro.provenance import file_sha256
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,25 +36,64 @@ class Encoded:
     reasons
         Item index to the reason why it has no row of its own.
     description
-        Weights, their hash and the preprocessing, as plain JSON values.
+        Weights, their hash, the preprocessing, and where shards were kept their address, as plain JSON values.
+    texts
+        What a language model wrote about each item, null where nothing; none for other encoders.
     """
 
     matrix: np.ndarray
     reasons: dict[int, str]
     description: dict[str, Any]
+    texts: pd.Series | None = None
 
 
-def scatter_rows(n_items: int, indices: list[int], rows: np.ndarray, source: str) -> np.ndarray:
-    """Place the rows of usable items in a matrix over all items.
+def load_encoder(encoder: Encoder) -> ModuleType:
+    """Import the module of an encoder.
 
     Parameters
     ----------
-    n_items
-        Number of rows of the result.
-    indices
-        Item of each row.
-    rows
-        Shape (len(indices), dim).
+    encoder
+        Its `encoder` is the name of a module in this package.
+
+    Returns
+    -------
+    ModuleType
+        Has `encode(encoder, items: pd.DataFrame, raw: Path, shards: Shards) -> Encoded`: items in item order, the folder
+        that files are relative to, and where finished parts are kept.
+    """
+    return importlib.import_module(f"{__name__}.{encoder.encoder}")
+
+
+def require_usable(n_usable: int, n_items: int, source: str) -> None:
+    """Raise MmreproError when no item is usable; `source` says what the items were to offer."""
+    if not n_usable:
+        raise MmreproError(
+            f"none of {n_items} items has a usable {source}; choose another `source` in config/features or mend the data"
+        )
+
+
+def require_complete(missing: Collection[int], n_items: int, treatment: str, origin: str) -> None:
+    """Raise MmreproError when an item is missing and the treatment is `error`; `origin` is feature set and modality."""
+    if missing and treatment == "error":
+        raise MmreproError(
+            f"{origin}: {len(missing)} of {n_items} items have no features, the first is item {min(missing)}; mend the data "
+            "or set `missing: mean` or `missing: zero` in config/features"
+        )
+
+
+def gather_rows(
+    owners: np.ndarray, shards: Iterable[tuple[int, int, Arrays]], reasons: dict[int, str], source: str
+) -> np.ndarray:
+    """Place the rows of all shards in a matrix over all items.
+
+    Parameters
+    ----------
+    owners
+        Shape (n_items,), the entry that an item gets its row from, -1 where it has none.
+    shards
+        Start, stop, and arrays `rows` (stop - start, dim), float32, and perhaps `reasons`, empty where a row is usable.
+    reasons
+        Is completed with the items whose entry turned out unusable.
     source
         What the items were to offer, for the message.
 
@@ -63,71 +107,95 @@ def scatter_rows(n_items: int, indices: list[int], rows: np.ndarray, source: str
     MmreproError
         When no item is usable.
     """
-    if not indices:
-        raise MmreproError(
-            f"none of {n_items} items has a usable {source}; choose another `source` in config/features or mend the data"
-        )
-    matrix = np.zeros((n_items, rows.shape[1]), dtype=np.float32)
-    matrix[indices] = rows
-    return matrix
+    matrix = None
+    for start, stop, arrays in shards:
+        items = np.flatnonzero((owners >= start) & (owners < stop))
+        entries = owners[items] - start
+        failed = arrays["reasons"][entries] if "reasons" in arrays else np.full(len(items), "")
+        usable = failed == ""
+        if usable.any():
+            rows = arrays["rows"]
+            matrix = np.zeros((len(owners), rows.shape[1]), dtype=np.float32) if matrix is None else matrix
+            matrix[items[usable]] = rows[entries[usable]]
+        reasons.update(zip(items[~usable].tolist(), failed[~usable].tolist(), strict=True))
+    require_usable(matrix is not None, len(owners), source)
+    return matrix  # type: ignore[return-value]
 
 
 def encode_texts(
-    texts: pd.Series, encode: Callable[[list[str]], np.ndarray], source: str
-) -> tuple[np.ndarray, dict[int, str]]:
+    texts: pd.Series,
+    encoder: NeuralEncoder,
+    encode: Callable[[list[str], Advance], np.ndarray],
+    shards: Shards,
+    facts: dict[str, Any],
+    target: int,
+) -> tuple[np.ndarray, dict[int, str], str]:
     """Encode the texts of all items that have one; equal texts are encoded once, so that their rows are equal.
 
     Parameters
     ----------
     texts
-        One text an item in item order, null or blank where there is none.
+        One text an item in item order, null or blank where there is none; its name is used in messages.
+    encoder
+        Batch size and treatment of missing items.
     encode
         Turns a list of texts into a matrix with one row each.
-    source
-        Name of the column, for messages.
+    shards
+        Keeps finished parts.
+    facts
+        What the rows depend on besides the texts.
+    target
+        Distinct texts of a shard, rounded up to whole batches.
 
     Returns
     -------
     tuple
-        Matrix (n_items, dim), and the reasons of the items without text.
+        Matrix (n_items, dim), the reasons of the items without text, and the address.
+
+    Raises
+    ------
+    MmreproError
+        When no item has a text, or one has none under `missing: error`: before anything is encoded.
     """
     usable = {i: str(text).strip() for i, text in enumerate(texts) if not pd.isna(text) and str(text).strip()}
-    distinct = sorted(set(usable.values()))
-    position = {text: row for row, text in enumerate(distinct)}
-    rows = encode(distinct)[[position[text] for text in usable.values()]] if usable else np.empty((0, 0))
     reasons = {i: MISSING_TEXT for i in range(len(texts)) if i not in usable}
-    return scatter_rows(len(texts), list(usable), rows, source), reasons
+    require_usable(len(usable), len(texts), str(texts.name))
+    require_complete(reasons, len(texts), encoder.missing, shards.name)
+    distinct = sorted(set(usable.values()))
+    position = {text: entry for entry, text in enumerate(distinct)}
+    owners = np.full(len(texts), -1)
+    owners[list(usable)] = [position[text] for text in usable.values()]
+    size = shard_size(target, encoder.batch_size)
+    address = shards.address({**facts, "texts": content_hash(distinct), "shard_size": size})
+
+    def rows(start: int, stop: int, advance: Advance) -> Arrays:
+        return {"rows": encode(distinct[start:stop], advance)}
+
+    matrix = gather_rows(owners, shards.make(address, len(distinct), size, rows), reasons, str(texts.name))
+    return matrix, reasons, address
 
 
 def state_hash(module: nn.Module) -> str:
     """Return the SHA-256 of a module's parameters and buffers: name, shape, type and bytes, sorted by name."""
+    import torch
+
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
-        array = value.detach().cpu().numpy()
+        known = value.view(torch.int16) if value.dtype == torch.bfloat16 else value  # which numpy does not have
+        array = known.detach().cpu().numpy()
         digest.update(f"{name}{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 
-def weights_label(weights: str) -> str:
-    """Return how weights are named in a record: a path by its last part, for records name no local folder."""
-    path = Path(weights)
-    return path.name if path.exists() else weights
+def saved_hash(part: Any) -> str:
+    """Return the SHA-256 of the files that a tokenizer or processor writes with `save_pretrained`."""
+    with tempfile.TemporaryDirectory() as folder:
+        part.save_pretrained(folder)
+        files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        return content_hash([[path.name, file_sha256(path)] for path in files])
 
 
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message, or its class where it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Run torch with a fixed number of threads, which is part of the result, and restore the former number."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

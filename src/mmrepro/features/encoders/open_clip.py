@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from mmrepro.columns import Columns
 from mmrepro.config import OpenClipEncoder, nearest
 from mmrepro.errors import MmreproError
-from mmrepro.features.encoders import Encoded, encode_texts, first_line, scatter_rows, state_hash, weights_label
+from mmrepro.features.devices import Device, choose_device
+from mmrepro.features.encoders import Encoded, encode_texts, first_line, state_hash
+from mmrepro.features.images import encode_images
+from mmrepro.features.shards import Advance, Shards
+from mmrepro.features.weights import weights_label
 from mmrepro.provenance import file_sha256
 
-
-class UnusableImage(Exception):
-    """An item has no image, or one that cannot be read; the message is the recorded reason."""
+TEXT_SHARD = 4096
 
 
-def encode_open_clip(encoder: OpenClipEncoder, items: pd.DataFrame, raw: Path) -> Encoded:
+def encode(encoder: OpenClipEncoder, items: pd.DataFrame, raw: Path, shards: Shards) -> Encoded:
     """Encode each item's image, text or title; the output is the tower's, not normalised, in float32.
 
     Parameters
@@ -34,6 +33,8 @@ def encode_open_clip(encoder: OpenClipEncoder, items: pd.DataFrame, raw: Path) -
         The items of the prepared data set, in item order.
     raw
         Folder that the image paths are relative to.
+    shards
+        Keeps finished parts.
 
     Raises
     ------
@@ -42,22 +43,30 @@ def encode_open_clip(encoder: OpenClipEncoder, items: pd.DataFrame, raw: Path) -
     """
     import torch
 
-    model, preprocess = load_model(encoder.architecture, encoder.weights)
+    device = choose_device(encoder.device)
+    model, transform = load_model(encoder.architecture, encoder.weights)
+    image = encoder.source == "image"
     description = {
         "weights": weights_label(encoder.weights),
         "weights_hash": state_hash(model),
         "threads": torch.get_num_threads(),
+        **device.description(),
     }
     if Path(encoder.weights).is_file():
         description["weights_file_sha256"] = file_sha256(Path(encoder.weights))
-    with torch.inference_mode():
-        if encoder.source == "image":
-            matrix, reasons = _encode_images(model, preprocess, items[Columns.IMAGE], raw, encoder.batch_size)
-            description["preprocessing"] = {**model.visual.preprocess_cfg}
-        else:
-            matrix, reasons = _encode_texts(model, encoder, items[encoder.source])
-            description["preprocessing"] = {"context_length": model.context_length}
-    return Encoded(matrix, reasons, description)
+    description["preprocessing"] = (
+        {**model.visual.preprocess_cfg} if image else {"context_length": model.context_length}
+    )
+    model.to(device.name)
+    if image:
+        rows = _image_rows(model, device)
+        matrix, reasons, address = encode_images(items, raw, encoder, transform, rows, shards, description)
+    else:
+        texts = items[encoder.source]
+        matrix, reasons, address = encode_texts(
+            texts, encoder, _text_rows(model, encoder, device), shards, description, TEXT_SHARD
+        )
+    return Encoded(matrix, reasons, {**description, "address": address})
 
 
 def load_model(architecture: str, weights: str) -> tuple[Any, Callable[[Any], Any]]:
@@ -109,76 +118,26 @@ def load_model(architecture: str, weights: str) -> tuple[Any, Callable[[Any], An
     return model.eval(), preprocess
 
 
-def _encode_texts(model: Any, encoder: OpenClipEncoder, texts: pd.Series) -> tuple[np.ndarray, dict[int, str]]:
+def _image_rows(model: Any, device: Device) -> Callable[[Any], np.ndarray]:
+    def rows(images: Any) -> np.ndarray:
+        with device.inference():
+            return model.encode_image(images.to(device.name)).float().cpu().numpy()
+
+    return rows
+
+
+def _text_rows(model: Any, encoder: OpenClipEncoder, device: Device) -> Callable[[list[str], Advance], np.ndarray]:
     import open_clip
 
     tokenize = open_clip.get_tokenizer(encoder.architecture)
 
-    def encode(distinct: list[str]) -> np.ndarray:
-        starts = tqdm(range(0, len(distinct), encoder.batch_size), desc="texts", unit="batch", disable=None)
-        batches = (distinct[start : start + encoder.batch_size] for start in starts)
-        return np.concatenate([model.encode_text(tokenize(batch)).float().numpy() for batch in batches])
+    def rows(texts: list[str], advance: Advance) -> np.ndarray:
+        found = []
+        for start in range(0, len(texts), encoder.batch_size):
+            batch = texts[start : start + encoder.batch_size]
+            with device.inference():
+                found.append(model.encode_text(tokenize(batch).to(device.name)).float().cpu().numpy())
+            advance(len(batch))
+        return np.concatenate(found)
 
-    return encode_texts(texts, encode, encoder.source)
-
-
-def _encode_images(
-    model: Any, preprocess: Callable[[Any], Any], names: pd.Series, raw: Path, batch_size: int
-) -> tuple[np.ndarray, dict[int, str]]:
-    import torch
-
-    indices: list[int] = []
-    rows: list[np.ndarray] = []
-    reasons: dict[int, str] = {}
-    images = _usable_images(names, raw, preprocess, reasons)
-    while batch := list(islice(images, batch_size)):
-        indices += [index for index, _ in batch]
-        rows.append(model.encode_image(torch.stack([image for _, image in batch])).float().numpy())
-    return scatter_rows(len(names), indices, np.concatenate(rows) if rows else np.empty((0, 0)), "image"), reasons
-
-
-def _usable_images(
-    names: pd.Series, raw: Path, preprocess: Callable[[Any], Any], reasons: dict[int, str]
-) -> Iterator[tuple[int, Any]]:
-    """Yield item and preprocessed image, and note the reason for every item that is left out."""
-    for index, name in enumerate(tqdm(names, desc="images", unit="image", disable=None)):
-        try:
-            yield index, preprocess(read_image(raw, name))
-        except UnusableImage as reason:
-            reasons[index] = str(reason)
-
-
-def read_image(raw: Path, name: str | None) -> Any:
-    """Read one image as RGB.
-
-    Parameters
-    ----------
-    raw
-        Folder of the raw files.
-    name
-        Path of the image below it; null where the item has none.
-
-    Returns
-    -------
-    PIL.Image.Image
-        Fully decoded.
-
-    Raises
-    ------
-    UnusableImage
-        With a reason that names no local folder.
-    """
-    from PIL import Image
-
-    if name is None or pd.isna(name):
-        raise UnusableImage("no image")
-    path = raw / name
-    if not path.is_file():
-        raise UnusableImage("image file not found")
-    if path.stat().st_size == 0:
-        raise UnusableImage("image file is empty")
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise UnusableImage(f"image is unreadable ({type(error).__name__})") from None
+    return rows

@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmrepro.config import SentenceEncoder
+from mmrepro.config import NeuralEncoder, SentenceEncoder
 from mmrepro.errors import MmreproError
-from mmrepro.features.encoders import Encoded, encode_texts, first_line, state_hash, weights_label
+from mmrepro.features.devices import choose_device
+from mmrepro.features.encoders import Encoded, encode_texts, first_line, saved_hash, state_hash
+from mmrepro.features.shards import Advance, Shards
+from mmrepro.features.weights import OFFLINE, weights_label
 
-OFFLINE = "offline"
+SHARD = 16_384
+"""Texts are sorted by length within a shard, so that the size decides which ones share a batch."""
 
 
-def encode_sentences(encoder: SentenceEncoder, items: pd.DataFrame) -> Encoded:
+def encode(encoder: SentenceEncoder, items: pd.DataFrame, raw: Path, shards: Shards) -> Encoded:
     """Encode each item's text (or title); the output is the model's sentence embedding in float32.
 
     Parameters
@@ -25,6 +29,34 @@ def encode_sentences(encoder: SentenceEncoder, items: pd.DataFrame) -> Encoded:
         Which column and which weights.
     items
         The items of the prepared data set, in item order.
+    raw
+        Not used.
+    shards
+        Keeps finished parts.
+
+    Raises
+    ------
+    MmreproError
+        When the model cannot be had, or no item has a text.
+    """
+    return embed(items[encoder.source], encoder, encoder.weights, shards, {})
+
+
+def embed(texts: pd.Series, encoder: NeuralEncoder, weights: str, shards: Shards, origin: dict[str, Any]) -> Encoded:
+    """Embed texts.
+
+    Parameters
+    ----------
+    texts
+        One an item, null where there is none.
+    encoder
+        Batch size, device and treatment of missing items.
+    weights
+        `offline`, a local folder, or a name of the hub.
+    shards
+        Keeps finished parts.
+    origin
+        Where the texts come from, for the address.
 
     Raises
     ------
@@ -33,21 +65,28 @@ def encode_sentences(encoder: SentenceEncoder, items: pd.DataFrame) -> Encoded:
     """
     import torch
 
-    model = _load(encoder.weights)
-
-    def encode(texts: list[str]) -> np.ndarray:
-        return model.encode(
-            texts, batch_size=encoder.batch_size, convert_to_numpy=True, show_progress_bar=sys.stderr.isatty()
-        )
-
-    matrix, reasons = encode_texts(items[encoder.source], encode, encoder.source)
+    device = choose_device(encoder.device)
+    model = _load(weights)
     description = {
-        "weights": weights_label(encoder.weights),
+        "weights": weights_label(weights),
         "weights_hash": state_hash(model),
         "preprocessing": {"max_tokens": model.max_seq_length},
         "threads": torch.get_num_threads(),
+        **device.description(),
     }
-    return Encoded(matrix, reasons, description)
+    facts = {**description, **origin, "modules": str(model), "tokenizer": saved_hash(model.tokenizer)}
+    model.to(device.name)
+
+    def rows(distinct: list[str], advance: Advance) -> np.ndarray:
+        with device.inference():
+            encoded = model.encode(
+                distinct, batch_size=encoder.batch_size, convert_to_numpy=True, show_progress_bar=sys.stderr.isatty()
+            )
+        advance(len(distinct))
+        return encoded.astype(np.float32, copy=False)
+
+    matrix, reasons, address = encode_texts(texts, encoder, rows, shards, facts, SHARD)
+    return Encoded(matrix, reasons, {**description, "address": address})
 
 
 def _load(weights: str) -> Any:

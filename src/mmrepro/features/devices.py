@@ -1,0 +1,78 @@
+"""Where a neural encoder runs: threads on the CPU in float32, or a GPU in bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from mmrepro.errors import MmreproError
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device and the precision used on it.
+
+    Attributes
+    ----------
+    name
+        What torch calls the device.
+    precision
+        float32, or bfloat16: matrix products in bfloat16, weights as the encoder keeps them.
+    label
+        The device in a record, a GPU with its model, whose kind decides last bits.
+    """
+
+    name: Literal["cpu", "cuda"]
+    precision: Literal["float32", "bfloat16"]
+    label: str
+
+    def description(self) -> dict[str, str]:
+        """Return the entries of a table's record."""
+        return {"device": self.label, "precision": self.precision}
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """Run without gradients, and in bfloat16 where that is the precision."""
+        import torch
+
+        half = self.precision == "bfloat16"
+        with torch.inference_mode(), torch.autocast(self.name, torch.bfloat16, enabled=half):
+            yield
+
+
+def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> Device:
+    """Choose device and precision.
+
+    Parameters
+    ----------
+    wanted
+        `auto` takes a GPU where there is one.
+
+    Raises
+    ------
+    MmreproError
+        For `cuda` without a GPU.
+    """
+    import torch
+
+    has_gpu = torch.cuda.is_available()
+    if wanted == "cuda" and not has_gpu:
+        raise MmreproError("`device: cuda`, but torch sees no GPU here; set `device: cpu` or `auto` in config/features")
+    if wanted == "cpu" or not has_gpu:
+        return Device("cpu", "float32", "cpu")
+    return Device("cuda", "bfloat16", f"cuda ({torch.cuda.get_device_name()})")
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Run torch with a fixed number of threads, which is part of the result, and restore the former number."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

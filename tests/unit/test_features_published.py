@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from features_hand_made import feature_set, make_items
+
+from mmrepro.errors import MmreproError
+from mmrepro.features.extract import extract
+from mmrepro.features.table import FeatureTable
+
+
+def extract_published(tmp_path: Path, content: np.ndarray | bytes | None, missing: str = "mean") -> FeatureTable:
+    prepared = make_items(tmp_path / "prepared", ["a", "b", "c"], [None] * 3)
+    if isinstance(content, bytes):
+        (tmp_path / "feat.npy").write_bytes(content)
+    elif content is not None:
+        np.save(tmp_path / "feat.npy", content)
+    config = feature_set("audio", encoder="published", file="feat.npy", missing=missing)
+    extract(config, "audio", prepared, tmp_path, tmp_path / "out")
+    return FeatureTable.load(tmp_path / "out", "audio", 3, "hash-of-3")
+
+
+def test_published_half_precision_becomes_float32_with_the_same_values(tmp_path: Path) -> None:
+    matrix = np.array([[0.5, 1], [2, 3], [4, 0.1]], dtype=np.float16)
+    table = extract_published(tmp_path, matrix)
+    assert table.matrix.dtype == np.float32
+    np.testing.assert_array_equal(table.matrix, matrix.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"feat.npy: no such file; list 'feat.npy' under `files` in config/datasets/.*\.yaml"),
+        (b"\x93NUMPY\x01", "not a readable .npy matrix"),
+        (b"", "not a readable .npy matrix"),
+        (np.ones(3), "expected one matrix of numbers"),
+        (np.ones((4, 2)), "feat.npy: 4 rows, but the data set has 3 items"),
+        (np.array([[1, 2], [np.nan, 0], [np.inf, 1]]), "feat.npy: 1 of 3 rows hold infinity, the first is row 2"),
+        (np.full((3, 2), np.nan), "none of 3 items has a usable row in feat.npy"),
+    ],
+)
+def test_bad_published_file_is_named_and_leaves_nothing(
+    content: np.ndarray | bytes | None, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(MmreproError, match=message):
+        extract_published(tmp_path, content)
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_with_nan_are_missing_and_rows_of_zeros_are_rows(tmp_path: Path) -> None:
+    table = extract_published(tmp_path, np.array([[2, 4], [np.nan, 1], [0, 0]], dtype=np.float32))
+    np.testing.assert_array_equal(table.matrix, [[2, 4], [1, 2], [0, 0]])
+    assert table.record["missing"] == [{"item": 1, "key": "K1", "reason": "NaN in the published matrix"}]
+
+
+def test_rows_with_nan_are_refused_under_missing_error(tmp_path: Path) -> None:
+    with pytest.raises(MmreproError, match="1 of 3 items have no features, the first is item 1"):
+        extract_published(tmp_path, np.array([[2, 4], [np.nan, 1], [0, 0]]), "error")
+    assert not (tmp_path / "out").exists()
