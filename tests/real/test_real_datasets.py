@@ -11,7 +11,8 @@ from mmrepro.config import DatasetConfig
 from mmrepro.config_files import load
 from mmrepro.datasets.fetch import MANIFEST, fetch
 from mmrepro.datasets.interactions import PreparedDataset, load_items
-from mmrepro.datasets.prepare import prepare
+from mmrepro.datasets.prepare import k_core, prepare
+from mmrepro.datasets.readers import load_reader
 from mmrepro.provenance import read_json
 
 ROOT = Path(__file__).parents[2]
@@ -20,12 +21,17 @@ MIRROR = Path(os.environ.get("MMREPRO_MIRROR") or ROOT.parent / "shared" / "data
 pytestmark = pytest.mark.real
 
 
-def prepared(name: str, tmp_path: Path) -> tuple[PreparedDataset, dict[str, Any], Path]:
+def raw_files(name: str, tmp_path: Path) -> tuple[Path, DatasetConfig]:
     config = load(DatasetConfig, ROOT / "config" / "datasets" / f"{name}.yaml")
     if not (MIRROR / config.folder).is_dir():
         pytest.skip(f"no folder '{config.folder}' of real files; set MMREPRO_MIRROR")
     fetch(config, tmp_path / "raw", MIRROR)
-    prepare(config, tmp_path / "raw", tmp_path / "prepared")
+    return tmp_path / "raw", config
+
+
+def prepared(name: str, tmp_path: Path) -> tuple[PreparedDataset, dict[str, Any], Path]:
+    raw, config = raw_files(name, tmp_path)
+    prepare(config, raw, tmp_path / "prepared")
     statistics = read_json(tmp_path / "prepared" / "statistics.json")
     return PreparedDataset.load(tmp_path / "prepared"), statistics, tmp_path
 
@@ -58,3 +64,36 @@ def test_tiktok_published_split(tmp_path: Path) -> None:
     assert statistics["cold_users"] == {"valid": 5, "test": 5}
     assert statistics["interactions"] == {"train": 59541, "valid": 3051 - 5, "test": 6130 - 5}
     assert len(np.load(folder / "raw" / "image_feat.npy")) == data.n_items
+
+
+def test_gift_cards_five_core(tmp_path: Path) -> None:
+    data, statistics, folder = prepared("gift-cards", tmp_path)
+    assert (data.n_users, data.n_items, len(data.interactions)) == (453, 147, 2941)
+    assert [step["interactions"] for step in statistics["steps"]][:3] == [2972, 2969, 2965]
+    assert statistics["steps"][0] == {"step": "raw", "users": 458, "items": 148, "interactions": 2972}
+    assert statistics["items_without_text"] == 0
+    items = load_items(folder / "prepared").set_index("key")
+    assert items.loc["B004LLIKVU", "title"] == " Amazon eGift Card"
+    assert items.loc["B004LLIKVU", "text"] == " Amazon eGift Card   Gift Cards Gift Cards  "  # no brand, no description
+
+
+def test_dropping_repeats_by_time_stamp_alone_gives_another_core_of_gift_cards(tmp_path: Path) -> None:
+    raw, config = raw_files("gift-cards", tmp_path)
+    rows = load_reader(config).read(raw, config).interactions
+    by_time = k_core(rows.drop_duplicates(["user", "item", "timestamp"]), 5)
+    assert (len(by_time), by_time["user"].nunique(), by_time["item"].nunique()) == (2949, 454, 147)
+
+
+def test_images_of_gift_cards_are_named_by_url(tmp_path: Path) -> None:
+    raw, config = raw_files("gift-cards", tmp_path)
+    items = load_reader(config).read(raw, config).items
+    assert len(items) == 148 and items["key"].is_unique
+    urls = items["image_url"].dropna()
+    assert len(urls) == 116 and urls.str.startswith("https://").all()
+
+
+def test_microlens_five_core(tmp_path: Path) -> None:
+    data, statistics, _ = prepared("microlens-50k", tmp_path)
+    assert (data.n_users, data.n_items, len(data.interactions)) == (46420, 14079, 332730)
+    assert statistics["steps"][0] == {"step": "raw", "users": 50000, "items": 19220, "interactions": 359708}
+    assert statistics["items_without_text"] == 0

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 
 from mmrepro.config import DatasetConfig
+from mmrepro.config_files import load_dataset
 from mmrepro.datasets.raw import json_lines
 from mmrepro.datasets.readers import load_reader, movielens
 from mmrepro.datasets.readers.mmrec import read
 from mmrepro.errors import MmreproError
+
+ROOT = Path(__file__).parents[2]
 
 
 def dataset(reader: str = "mmrec", **options: Any) -> DatasetConfig:
@@ -27,14 +30,25 @@ def write_inter(folder: Path, *lines: str) -> Path:
 
 
 def test_unknown_reader_lists_the_valid_ones() -> None:
-    with pytest.raises(MmreproError, match=r"unknown reader 'mmrek'.*'mmrec'.*readers: miniature, mmrec, movielens\)"):
+    readers = "amazon_2014, amazon_2018, amazon_2023, microlens, miniature, mmrec, movielens, tabular"
+    with pytest.raises(MmreproError, match=rf"unknown reader 'mmrek'.*'mmrec'.*readers: {readers}\)"):
         load_reader(dataset("mmrek"))
 
 
-@pytest.mark.parametrize("reader", ["mmrec", "movielens", "miniature"])
+READERS = ["amazon_2014", "amazon_2018", "amazon_2023", "microlens", "mmrec", "movielens", "miniature", "tabular"]
+
+
+@pytest.mark.parametrize("reader", READERS)
 def test_unknown_option_is_an_error(reader: str, tmp_path: Path) -> None:
     with pytest.raises(MmreproError, match=r"config/datasets/toy\.yaml: options: .*unknown key 'colour'"):
         load_reader(dataset(reader)).read(tmp_path, dataset(reader, colour="red"))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config/datasets").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_options_of_every_data_set_are_those_of_its_reader(path: Path, tmp_path: Path) -> None:
+    config = load_dataset(path)
+    with pytest.raises(MmreproError, match="no such file; fetch the data set again"):
+        load_reader(config).read(tmp_path, config)
 
 
 def test_mmrec_option_that_is_misspelt_names_the_nearest(tmp_path: Path) -> None:
@@ -132,10 +146,10 @@ def test_json_lines_are_read(tmp_path: Path) -> None:
         (gzip.compress(b'{"item": "a"}\n' * 2000)[:-20], "truncated or damaged archive"),
         (gzip.compress(b'{"item": "a"}\n')[:-4] + b"\0\0\0\0", "truncated or damaged archive"),
         (b"not gzip at all", "truncated or damaged archive"),
-        (gzip.compress(b'{"item": "a"}\n{"item":\n'), "line 2 is not valid JSON"),
+        (gzip.compress(b'{"item": "a"}\n{"item":\n'), "line 2 is no valid JSON"),
         (gzip.compress(b'{"item": "a"}\n{"name": 1}\n'), "line 2 has no 'item'"),
         (gzip.compress(b"[1]\n"), "line 1 has no 'item'"),
-        (gzip.compress(b'{"item": "\xff"}\n'), "line 1 is not valid JSON"),
+        (gzip.compress(b'{"item": "\xff"}\n'), "line 1 is no valid JSON"),
     ],
 )
 def test_json_lines_name_what_is_wrong(tmp_path: Path, content: bytes, message: str) -> None:

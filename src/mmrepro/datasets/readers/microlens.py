@@ -15,7 +15,7 @@ import pandas as pd
 from mmrepro.columns import Columns
 from mmrepro.config import DatasetConfig, Strict
 from mmrepro.config_files import validate
-from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, first_of_each, numbers, read_delimited, require_columns
+from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, first_of_each, keys, numbers, read_delimited, require_columns
 from mmrepro.errors import MmreproError
 
 
@@ -68,7 +68,7 @@ def _user_lists(path: Path) -> pd.DataFrame:
     items = pd.Series([item for items in lists for item in items], dtype="str")
     return pd.DataFrame(
         {
-            Columns.USER: pd.Series(np.repeat(table[0].to_numpy(), lengths), dtype="str"),
+            Columns.USER: pd.Series(np.repeat(keys(path, table[0], 1).to_numpy(), lengths), dtype="str"),
             Columns.ITEM: items,
             Columns.TIMESTAMP: np.arange(len(items)) - np.repeat(starts, lengths),
         }
@@ -79,15 +79,16 @@ def _pairs(path: Path) -> pd.DataFrame:
     table = read_delimited(path, dtype={Columns.USER: "str", Columns.ITEM: "str"})
     require_columns(path, table, (Columns.USER, Columns.ITEM, Columns.TIMESTAMP))
     time = numbers(path, table[Columns.TIMESTAMP], 2)
-    return pd.DataFrame({Columns.USER: table[Columns.USER], Columns.ITEM: table[Columns.ITEM], Columns.TIMESTAMP: time})
+    pair = {column: keys(path, table[column], 2) for column in (Columns.USER, Columns.ITEM)}
+    return pd.DataFrame({**pair, Columns.TIMESTAMP: time})
 
 
 def _items(raw: Path, options: Options) -> tuple[pd.DataFrame, int]:
     path = raw / options.titles_file
-    table = read_delimited(path, dtype="str")
+    table = read_delimited(path, dtype="str", keep_default_na=False, na_values=[""])  # "None" is a title
     require_columns(path, table, (Columns.ITEM, Columns.TITLE))
     columns = {
-        Columns.KEY: table[Columns.ITEM],
+        Columns.KEY: keys(path, table[Columns.ITEM], 2),
         Columns.TITLE: table[Columns.TITLE],
         Columns.TEXT: table[Columns.TITLE],
     }

@@ -1,0 +1,216 @@
+"""What the readers of Amazon's releases share: reviews, the records of the items in them, and the text of an item.
+
+The text follows the literature: title, brand, categories and description joined by a space, where a missing part is one
+space and line breaks are removed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from array import array
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmrepro.columns import IMAGE_URL, Columns
+from mmrepro.config import DatasetConfig, Strict
+from mmrepro.config_files import validate
+from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, first_of_each, gzip_lines, json_lines, parse_line
+from mmrepro.errors import MmreproError
+
+LINE_BREAKS = str.maketrans("", "", "\r\n")
+
+
+class Options(Strict):
+    """Settings of the readers: files in the folder of the raw files; without metadata items are keys alone."""
+
+    interactions_file: str
+    metadata_file: str | None = None
+
+
+@dataclass(frozen=True)
+class ReviewFields:
+    """How a release names the parts of a review, and how many of its units of time make a second."""
+
+    user: str
+    item: str
+    rating: str
+    time: str
+    per_second: int = 1
+
+
+@dataclass(frozen=True)
+class ItemRecord:
+    """What is known of an item; empty where unknown."""
+
+    key: str
+    title: str
+    brand: str
+    categories: str
+    description: str
+    image_url: str
+
+    @property
+    def text(self) -> str:
+        """The text of the literature."""
+        parts = (self.title, self.brand, self.categories, self.description)
+        return " ".join(part or " " for part in parts).translate(LINE_BREAKS)
+
+
+def read_release(
+    raw: Path,
+    config: DatasetConfig,
+    interactions_of: Callable[[Path], pd.DataFrame],
+    records_of: Callable[[Path, Container[str]], Iterator[ItemRecord]],
+) -> RawDataset:
+    """Read interactions, and the metadata of the items in them.
+
+    Parameters
+    ----------
+    raw
+        Folder of the raw files.
+    config
+        The data set; its options name the files.
+    interactions_of
+        Reads the file of interactions.
+    records_of
+        Reads the records of wanted items.
+
+    Returns
+    -------
+    RawDataset
+        Items with title, text and `image_url`. `repairs` counts repeated item records, of which the first is kept.
+
+    Raises
+    ------
+    MmreproError
+        For a missing or damaged file, or a malformed line; names file and line.
+    """
+    options = validate(Options, config.options, f"config/datasets/{config.dataset}.yaml: options")
+    interactions = interactions_of(raw / options.interactions_file)
+    wanted = set(interactions[Columns.ITEM].unique())
+    items, repeated = _item_table(records_of(raw / options.metadata_file, wanted) if options.metadata_file else ())
+    return RawDataset(interactions, items, repairs={"repeated_item_records": repeated})
+
+
+def read_reviews(path: Path, fields: ReviewFields) -> pd.DataFrame:
+    """Read reviews from gzipped JSON lines.
+
+    Parameters
+    ----------
+    path
+        A file of objects, one a line.
+    fields
+        Names of the parts that are read; each must be there.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns `user`, `item` (str), `rating` (float64), `timestamp` (int64, seconds), in file order.
+
+    Raises
+    ------
+    MmreproError
+        For a damaged archive, or a line that is no such review; names file and line.
+    """
+    users: dict[str, int] = {}
+    items: dict[str, int] = {}
+    user_codes, item_codes, ratings, times = array("i"), array("i"), array("d"), array("q")
+    names = (fields.user, fields.item, fields.rating, fields.time)
+    for number, record in enumerate(json_lines(path, names), start=1):
+        user, item, rating, time = _checked(path, number, record, fields)
+        user_codes.append(users.setdefault(user, len(users)))
+        item_codes.append(items.setdefault(item, len(items)))
+        ratings.append(rating)
+        times.append(time)
+    if not ratings:
+        raise MmreproError(f"{path}: the file has no rows; fetch the data set again")
+    return pd.DataFrame(
+        {
+            Columns.USER: _decoded(users, user_codes),
+            Columns.ITEM: _decoded(items, item_codes),
+            Columns.RATING: np.array(ratings),
+            Columns.TIMESTAMP: np.array(times) // fields.per_second,
+        }
+    )
+
+
+def wanted_records(
+    path: Path, key: str, wanted: Container[str], parse: Callable[[str], Any], notation: str
+) -> Iterator[dict[str, Any]]:
+    """Read the records of wanted items from gzipped lines, parsing no line that cannot be one.
+
+    Parameters
+    ----------
+    path
+        A file of one record a line.
+    key
+        Name of the item key in a record.
+    wanted
+        Item keys.
+    parse, notation
+        What turns a line into a record, and the name of what it reads.
+
+    Yields
+    ------
+    dict
+        Records in file order; the key of an item may repeat.
+
+    Raises
+    ------
+    MmreproError
+        For a damaged archive, or a line that is no record; names file and line. Lines not parsed are not judged.
+    """
+    quote = b'"' if parse is json.loads else b"'"
+    name = quote + re.escape(key).encode() + quote
+    pattern = re.compile(name + rb"\s*:\s*" + quote + rb"([^'\"\\]+)" + quote)
+    for number, line in enumerate(gzip_lines(path), start=1):
+        candidates = pattern.findall(
+            line
+        )  # a text may quote another; none: an unusual notation, which the parser reads
+        if candidates and not any(candidate.decode(errors="replace") in wanted for candidate in candidates):
+            continue
+        record = parse_line(path, number, line, parse, notation, (key,))
+        if not isinstance(record[key], str):
+            raise _wrong(path, number, f"'{key}' must be text")
+        if record[key] in wanted:
+            yield record
+
+
+def words(value: Any) -> str:
+    """Return a text, or the texts of a list joined by a space; empty for anything else."""
+    if isinstance(value, list):
+        return " ".join(part for part in value if isinstance(part, str) and part)
+    return value if isinstance(value, str) else ""
+
+
+def _checked(path: Path, number: int, record: dict[str, Any], fields: ReviewFields) -> tuple[str, str, float, int]:
+    """User, item, rating and time of a review, each of its type."""
+    user, item, rating, time = record[fields.user], record[fields.item], record[fields.rating], record[fields.time]
+    if not (isinstance(user, str) and isinstance(item, str)):
+        raise _wrong(path, number, f"'{fields.user}' and '{fields.item}' must be text")
+    numeric = isinstance(rating, int | float) and isinstance(time, int)
+    if not (numeric and abs(rating) < 2**63 and abs(time) < 2**63):  # false for NaN too
+        raise _wrong(path, number, f"'{fields.rating}' must be a number and '{fields.time}' an integer")
+    return user, item, rating, time
+
+
+def _item_table(records: Iterable[ItemRecord]) -> tuple[pd.DataFrame, int]:
+    """Table of the items, the first record of each, and how many records were dropped."""
+    rows = [(record.key, record.title or None, record.text, record.image_url or None) for record in records]
+    table = pd.DataFrame(rows, columns=[Columns.KEY, Columns.TITLE, Columns.TEXT, IMAGE_URL])
+    return first_of_each(table.reindex(columns=[*ITEM_COLUMNS, IMAGE_URL]).astype("str"))
+
+
+def _decoded(keys: dict[str, int], codes: array[int]) -> Any:
+    """Turn codes back into keys; only distinct keys were ever held as Python text."""
+    return pd.array(list(keys), dtype="str").take(np.frombuffer(codes, np.int32))
+
+
+def _wrong(path: Path, number: int, problem: str) -> MmreproError:
+    return MmreproError(f"{path}: line {number}: {problem}; mend the line or fetch the file again")
