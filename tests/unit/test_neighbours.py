@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -76,6 +79,66 @@ def test_chunk_and_threads_change_nothing_when_all_rows_are_nearly_equal() -> No
         torch.set_num_threads(before)
     assert torch.equal(whole[0], chunked[0])
     assert torch.equal(whole[1], chunked[1])
+
+
+def clustered(n_items: int, dim: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(n_items // 20, dim, generator=generator)
+    return centres.repeat(20, 1) + 0.3 * torch.randn(20 * (n_items // 20), dim, generator=generator)
+
+
+def test_threads_and_chunks_change_no_bit() -> None:
+    features = clustered(600, 700)
+    features[100:160] = features.mean(dim=0)  # what missing items get
+    features[200:203] = 0
+    features[300:340] = features[300] * torch.linspace(1, 3, 40)[:, None]  # one direction, 40 lengths
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads, chunk_bytes in ((1, 2**28), (2, 2**28), (2, 3_000_000), (1, 2**20)):
+            torch.set_num_threads(threads)
+            results.append(nearest_neighbours(features, 10, chunk_bytes))
+    finally:
+        torch.set_num_threads(before)
+    for indices, cosines in results[1:]:
+        assert torch.equal(indices, results[0][0])
+        assert torch.equal(cosines, results[0][1])
+
+
+def test_equals_the_dense_result_where_float32_products_cannot_tell_neighbours_apart() -> None:
+    generator = np.random.default_rng(2)
+    features = (1 + 3e-3 * generator.normal(size=(90, 1200))).astype(
+        np.float32
+    )  # cosines within some 1e-5 of each other
+    expected_indices, expected_cosines = dense_neighbours(features, 10)
+    indices, cosines = nearest_neighbours(torch.from_numpy(features), 10)
+    assert len(np.unique(expected_cosines[:, 1:])) > 20
+    np.testing.assert_array_equal(cosines.numpy(), expected_cosines)
+    np.testing.assert_array_equal(indices.numpy(), expected_indices)
+
+
+def test_items_without_content_share_one_row_and_come_in_by_index() -> None:
+    features = clustered(200, 16)
+    features[50:120] = features.mean(dim=0)
+    expected_indices, expected_cosines = dense_neighbours(features.numpy(), 12)
+    indices, cosines = nearest_neighbours(features, 12, chunk_bytes=100_000)
+    assert indices[119].tolist() == [119, *range(50, 61)]
+    np.testing.assert_array_equal(indices.numpy(), expected_indices)
+    np.testing.assert_allclose(cosines.numpy(), expected_cosines, atol=1e-7)
+
+
+def test_memory_beside_the_features_stays_within_the_chunk() -> None:
+    script = """
+import resource, sys, torch
+from mmrepro.ops.neighbours import nearest_neighbours
+features = torch.randn(4000, 1024, generator=torch.Generator().manual_seed(0))
+nearest_neighbours(features[:100], 10)  # libraries allocate what they keep
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+nearest_neighbours(features, 10, chunk_bytes=8 * 2**20)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert float(output) < 25  # MiB; a copy of the features in float64 would have 31
 
 
 def test_half_precision_features_are_accepted() -> None:
