@@ -12,7 +12,7 @@ rule fetch:
         "../../envs/mmrepro.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=dataset_memory("fetch"),
         runtime=240,
     params:
         code=reader_fingerprint("fetch"),
@@ -36,7 +36,7 @@ rule images:
         "../../envs/mmrepro.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=dataset_memory("images"),
         runtime=240,
     params:
         code=reader_fingerprint("images"),
@@ -63,7 +63,7 @@ rule prepare:
         "../../envs/mmrepro.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=dataset_memory("prepare"),
         runtime=60,
     params:
         code=reader_fingerprint("prepare"),

@@ -14,8 +14,8 @@ rule train_trial:
         "../../envs/mmrepro.yaml"
     threads: run_threads("trials")
     resources:
-        mem_mb=2000,
-        runtime=720,
+        mem_mb=run_memory("trials"),
+        runtime=run_minutes("trials"),
         gpu=run_gpus("trials"),
     params:
         code=training_code,
@@ -70,8 +70,8 @@ rule train:
         "../../envs/mmrepro.yaml"
     threads: run_threads("runs")
     resources:
-        mem_mb=2000,
-        runtime=720,
+        mem_mb=run_memory("runs"),
+        runtime=run_minutes("runs"),
         gpu=run_gpus("runs"),
     params:
         code=training_code,
