@@ -140,6 +140,44 @@ def status(study: StudyFile) -> None:
 
 
 @app.command()
+def doctor(
+    studies: Annotated[list[str] | None, typer.Argument(metavar="[STUDY]...", help="names or files; none: all")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="hash the files that are here")] = False,
+) -> None:
+    """Say which raw files are to be had, which are here, and what studies need of this machine."""
+    from mmrepro.doctor import doctor as examine
+
+    files = [study_path(Path(study)) for study in studies or []]
+    text, healthy = examine(files, Path(), mirror_folder(), verify)
+    print(text)
+    raise typer.Exit(0 if healthy else 1)
+
+
+@app.command()
+def track_raw(datasets: Annotated[list[str], typer.Argument(help="names of fetched data sets")]) -> None:
+    """Version the raw files of data sets with DVC; the .dvc files name their urls."""
+    from mmrepro.release import track_raw as run
+
+    print(run(datasets, Path()))
+
+
+@app.command()
+def release(study: StudyFile) -> None:
+    """Version a study's raw data, prepared data and features with DVC, for `dvc push`."""
+    from mmrepro.release import release as run
+
+    print(run(study, Path()))
+
+
+@app.command()
+def restore(study: StudyFile) -> None:
+    """After `dvc pull`: let Snakemake know a release's files, so that it plans none of them."""
+    from mmrepro.release import restore as run
+
+    print(run(study, Path()))
+
+
+@app.command()
 def show(
     folder: Annotated[Path, typer.Argument(help="a folder of results, such as results/reference/posters")],
 ) -> None:

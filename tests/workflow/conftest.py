@@ -18,14 +18,16 @@ class Checkout:
     folder: Path
 
     def call(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        variables = {**os.environ, "PYTHONPATH": str(self.folder / "src"), **environment}
+        inherited = {name: value for name, value in os.environ.items() if name != "MMREPRO_MIRROR"}
+        variables = {**inherited, "PYTHONPATH": str(self.folder / "src"), **environment}
         variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
-        variables.pop("MMREPRO_MIRROR", None)
         return subprocess.run(command, cwd=self.folder, env=variables, capture_output=True, text=True)
 
-    def snakemake(self, *arguments: str, study: str | None = "smoke") -> subprocess.CompletedProcess[str]:
+    def snakemake(
+        self, *arguments: str, study: str | None = "smoke", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         named = () if study is None else ("--configfile", f"config/studies/{study}.yaml")
-        return self.call("snakemake", "--cores", "2", *arguments, *named)
+        return self.call("snakemake", "--cores", "2", *arguments, *named, **environment)
 
     def planned(self, *arguments: str, study: str | None = "smoke") -> list[str]:
         """Output files of the jobs that a dry run plans."""
