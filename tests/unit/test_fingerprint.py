@@ -181,5 +181,5 @@ def test_encoder_in_use_is_part_of_extraction(changed_by: Edit, file: str, stage
 
 
 def test_unknown_stage_lists_the_known_ones() -> None:
-    with pytest.raises(MmreproError, match="no stage 'trian' to fingerprint; known are fetch, prepare"):
+    with pytest.raises(MmreproError, match="no stage 'trian' to fingerprint; known are fetch, images, prepare"):
         fingerprint("trian")

@@ -127,6 +127,7 @@ def test_items_without_content_share_one_row_and_come_in_by_index() -> None:
     np.testing.assert_allclose(cosines.numpy(), expected_cosines, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_memory_beside_the_features_stays_within_the_chunk() -> None:
     script = """
 import resource, sys, torch

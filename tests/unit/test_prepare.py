@@ -385,8 +385,6 @@ def four_splits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         raw = folder / config.raw_name
         if not raw.exists():
             fetch(config, raw, None)
-        if name.endswith("global-time"):  # users of the planted data are gone before the last tenth of the time begins
-            config = config.model_copy(update={"cold_users": "keep"})
         prepare(config, raw, folder / name)
         prepared[name] = folder / name
     return prepared

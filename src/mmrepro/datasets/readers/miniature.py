@@ -33,6 +33,7 @@ from mmrepro.provenance import atomic_path
 REVIEWS, ITEMS, IMAGES = "reviews.jsonl.gz", "items.jsonl.gz", "images"
 EPOCH = 1_000_000_000  # seconds; invented, as every later time is
 DAY = 86_400
+PAUSE = 30 * DAY  # between two choices of a user: old and new users meet in any month
 DUPLICATES = 12
 
 
@@ -109,7 +110,7 @@ def _reviews(world: World, options: Options, names: list[str]) -> list[dict[str,
     generator = np.random.default_rng([options.seed, 3])
     start = EPOCH + DAY * generator.integers(0, 365, size=options.users)
     position = pd.Series(world.users).groupby(world.users).cumcount().to_numpy()
-    times = start[world.users] + DAY * position + generator.integers(0, DAY, size=len(world.users))
+    times = start[world.users] + PAUSE * position + generator.integers(0, DAY, size=len(world.users))
     ratings = generator.integers(3, 6, size=len(world.users))
     records = [
         {"reviewer": f"{options.prefix}-U{user:05d}", "item": names[item], "rating": int(rating), "time": int(time)}
