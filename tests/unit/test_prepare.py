@@ -294,8 +294,12 @@ def test_items_without_text_leave_with_their_image_or_without(tmp_path: Path) ->
     assert load_items(tmp_path / "text")["key"].tolist() == ["1", "3", "4", "6"]  # 99 has no record
     prepare(movielens(drop_items_without=["image", "text"]), raw, tmp_path / "both")
     assert load_items(tmp_path / "both")["key"].tolist() == ["1"]
-    steps = read_json(tmp_path / "both" / "statistics.json")["steps"]
-    assert [step["step"] for step in steps[3:5]] == ["items without image dropped", "items without text dropped"]
+    statistics = read_json(tmp_path / "both" / "statistics.json")
+    assert [step["step"] for step in statistics["steps"][3:5]] == [
+        "items without image dropped",
+        "items without text dropped",
+    ]
+    assert statistics["items_dropped"] == {"image": 5, "text": 1}  # 3 to 6 and 99; then 2, whose title is empty
 
 
 def test_downloaded_images_are_filled_in_and_missing_ones_keep_their_reason(tmp_path: Path) -> None:

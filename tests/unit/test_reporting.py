@@ -237,7 +237,7 @@ def test_special_characters_are_escaped_in_both_forms() -> None:
 STATISTICS = {
     "n_users": 10, "n_items": 5, "density": 0.5, "interactions": {"train": 20, "valid": 2, "test": 3},
     "cold_users": {"valid": 0, "test": 1}, "cold_items": {"valid": 4, "test": 2},
-    "items_without_image": 1, "items_without_text": 0,
+    "items_without_image": 1, "items_without_text": 0, "items_dropped": {"image": 2},
     "user_degrees": {"degree": [0, 1, 4], "count": [1, 5, 4]}, "item_degrees": {"degree": [2, 7], "count": [2, 3]},
 }  # fmt: skip
 
@@ -262,6 +262,11 @@ def test_dataset_table_reads_the_statistics(whole: Path) -> None:
     text = re.sub(" +", " ", (folder / "tables/datasets.md").read_text())
     assert "| toy-a | 10 | 5 | 25 | 50.000 % | 20 | 2 | 3 | 1 | 2 | 1 | 0 | 50.000 % | 2.50 | 5.00 |" in text
     assert "| toy-b |" + " not run |" * 14 in text
+    assert all(
+        "- Items dropped because they have none of their own: toy-a: 2 image."
+        in (folder / f"tables/{name}.md").read_text()
+        for name in ("datasets", "main")
+    )
     path.write_text("{}")
     with pytest.raises(MmreproError, match=r"statistics\.json: no key 'n_users'; delete the folder"):
         build(whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,8 @@ def prepared_statistics(
     -------
     dict
         Values that JSON can hold; density is interactions / (users * items). `cold_users` and `cold_items` count before
-        their rows are dropped, `cold_users_kept` and `cold_items_kept` after. `user_degrees` and `item_degrees` say how
+        their rows are dropped, `cold_users_kept` and `cold_items_kept` after. `items_dropped` counts those without the content that was asked for
+        (`image`, `text`). `user_degrees` and `item_degrees` say how
         many users and items (`count`) have how many of the interactions kept (`degree`, from 0, ascending).
     """
     rows = {step["step"]: step["interactions"] for step in steps}
@@ -71,10 +73,22 @@ def prepared_statistics(
         "duplicates_dropped": duplicates,
         "items_without_image": int(items[Columns.IMAGE].isna().sum()),
         "items_without_text": int(items[Columns.TEXT].isna().sum()),
+        "items_dropped": _items_dropped(steps),
         "repairs": repairs,
         "user_degrees": _degrees(kept[Columns.USER], len(users)),
         "item_degrees": _degrees(kept[Columns.ITEM], len(items)),
     }
+
+
+def _items_dropped(steps: list[dict[str, Any]]) -> dict[str, int]:
+    """How many items left for want of an image or a text, where any did."""
+    without = "items without "
+    dropped = {
+        after["step"].removeprefix(without).split()[0]: before["items"] - after["items"]
+        for before, after in pairwise(steps)
+        if after["step"].startswith(without)
+    }
+    return {kind: count for kind, count in dropped.items() if count}
 
 
 def _degrees(indices: pd.Series, size: int) -> dict[str, list[int]]:

@@ -26,7 +26,7 @@ HEADINGS = {
 }  # fmt: skip
 NEEDED = (
     "n_users", "n_items", "density", "interactions", "cold_users", "cold_items", "items_without_image",
-    "items_without_text", "user_degrees", "item_degrees",
+    "items_without_text", "items_dropped", "user_degrees", "item_degrees",
 )  # fmt: skip
 FORMATS = {"density": "{:.3%}", "sparsity": "{:.3%}", "per_user": "{:.2f}", "per_item": "{:.2f}"}
 FOOTER = (
@@ -76,13 +76,23 @@ def datasets_frame(plan: Plan, statistics: dict[str, dict[str, Any]]) -> pd.Data
     )
 
 
-def datasets_table(frame: pd.DataFrame) -> Table:
-    """Return the data set table for readers, from the frame of `datasets_frame`."""
+def dropped_notes(statistics: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+    """Return a note on the items that left data sets because they had no usable image or text; none where none did."""
+    counts = [
+        f"{name}: {count} {kind}"
+        for name, entry in statistics.items()
+        for kind, count in entry["items_dropped"].items()
+    ]
+    return (f"Items dropped because they have none of their own: {'; '.join(counts)}.",) if counts else ()
+
+
+def datasets_table(frame: pd.DataFrame, notes: tuple[str, ...] = ()) -> Table:
+    """Return the data set table for readers, from the frame of `datasets_frame`, with notes in its footer."""
     rows = tuple(
         cells(row[Columns.DATASET], *(_text(name, row[name]) for name in HEADINGS if name != Columns.DATASET))
         for row in frame.to_dict("records")
     )
-    return Table("Data sets as prepared", tuple(HEADINGS.values()), (Block("", rows),), (FOOTER,))
+    return Table("Data sets as prepared", tuple(HEADINGS.values()), (Block("", rows),), (FOOTER, *notes))
 
 
 def _counts(statistics: dict[str, Any] | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 from mmrepro.plan import Plan, plan_of_file
 from mmrepro.provenance import atomic_path, write_json, write_text
 from mmrepro.reporting.collect import collect
-from mmrepro.reporting.dataset_table import datasets_frame, datasets_table, load_statistics
+from mmrepro.reporting.dataset_table import datasets_frame, datasets_table, dropped_notes, load_statistics
 from mmrepro.reporting.degree_figure import draw_degrees
 from mmrepro.reporting.figures import draw_figure
 from mmrepro.reporting.main_table import main_frame, significance_frame
@@ -67,10 +68,12 @@ def write_tables(plan: Plan, folder: Path, root: Path, current_code: Mapping[str
     tables = folder / "tables"
     label = plan.study.study
     _write_csv(tables / "main.csv", frame)
-    _write_readable(tables / "main", main_table(plan, collection, frame, significance, numbers), f"tab:{label}")
+    dropped = dropped_notes(statistics)
+    main = main_table(plan, collection, frame, significance, numbers)
+    _write_readable(tables / "main", replace(main, footer=(*main.footer, *dropped)), f"tab:{label}")
     _write_csv(tables / "significance.csv", significance)
     _write_csv(tables / "datasets.csv", datasets)
-    _write_readable(tables / "datasets", datasets_table(datasets), f"tab:{label}-datasets")
+    _write_readable(tables / "datasets", datasets_table(datasets, dropped), f"tab:{label}-datasets")
     _write_csv(tables / "cost.csv", cost)
     write_text(tables / "cost.md", to_markdown(cost_table(cost)))
     if plan.study.search is not None:
