@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Sequence
@@ -158,8 +159,8 @@ def _products(plan: Plan, study_file: Path, root: Path) -> dict[str, bool]:
 
 
 def _call(command: list[str], root: Path) -> str:
-    """Standard output of a command; its failure is an error with its last words."""
-    result = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    """Standard output of a command of this environment; its failure is an error with its last words."""
+    result = subprocess.run([sys.executable, "-m", *command], cwd=root, capture_output=True, text=True)
     if result.returncode:
         words = " ".join((result.stderr.strip() or result.stdout.strip()).splitlines()[-3:])
         raise MmreproError(f"`{' '.join(command[:2])}` failed: {words}")

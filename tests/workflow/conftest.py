@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "workflow", "src", "config", "profiles", "envs", "data/published", "pyproject.toml", "README.md")
 
+NOT_INHERITED = ("MMREPRO_MIRROR", "PYTHONDONTWRITEBYTECODE")  # the second: every job would compile the copy anew
+
 
 @dataclass(frozen=True)
 class Checkout:
@@ -18,7 +20,7 @@ class Checkout:
     folder: Path
 
     def call(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        inherited = {name: value for name, value in os.environ.items() if name != "MMREPRO_MIRROR"}
+        inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         variables = {**inherited, "PYTHONPATH": str(self.folder / "src"), **environment}
         variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
         return subprocess.run(command, cwd=self.folder, env=variables, capture_output=True, text=True)
