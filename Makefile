@@ -58,7 +58,7 @@ lock: setup  ## renew the lock file from pyproject.toml
 	$(BIN)/uv pip compile --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --all-extras \
 		--no-header --no-emit-index-url pyproject.toml --output-file $(LOCK)
 
-bench: setup  ## measure the parts of a training step
+bench: setup  ## measure the parts of a training step (others: benchmarks/README.md)
 	$(BIN)/python benchmarks/cm3_step.py
 
 clean: setup  ## remove what the workflow made for a study: STUDY=...
