@@ -84,7 +84,7 @@ def _build(name: str, reference: dict[str, Any], data: dict[str, Any]) -> Model:
     users, items, label = data["interactions"][:, 0], data["interactions"][:, 1], data["interactions"][:, 2].astype(int)
     shape = reference["scores"].shape
     training = TrainingInteractions(users[label == 0].astype(int), items[label == 0].astype(int), *shape)
-    raw = {m: torch.from_numpy(data[m]).float() for m in ("image", "text")}
+    raw = {m: torch.from_numpy(data[m]).float() for m in getattr(cls, "reference_modalities", ("image", "text"))}
     count = parameters.get("neighbours", 10)
     neighbours = {m: nearest_neighbours(x, count)[0] for m, x in raw.items()}
     # a trainable table of the reference shares its memory with the raw features and was overwritten with them
@@ -122,6 +122,7 @@ def _gradient_errors(model: Model, reference: dict[str, Any]) -> dict[str, float
             errors[name] = float("inf") if (name in stored) != (ours is not None) else 0.0
             continue
         theirs = stored[name][1].reshape(parameter.shape)
-        scale = max(float(theirs.abs().max()), NEGLIGIBLE / GRADIENT_TOLERANCE)
+        largest = float(theirs.abs().max())
+        scale = largest if largest > NEGLIGIBLE else NEGLIGIBLE / GRADIENT_TOLERANCE
         errors[name] = float((ours - theirs).abs().max()) / scale
     return errors

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mmrepro import cli
 from mmrepro.errors import MmreproError
+from mmrepro.ops.graphs import bipartite_graphs, weighted_neighbour_graph
+from mmrepro.ops.neighbours import nearest_neighbours
 from mmrepro.reference import GRADIENT_TOLERANCE, LOSS_TOLERANCE, SCORE_TOLERANCE, check_reference
 
 DATA = Path(__file__).parent / "data"
-MODELS = ("bpr", "lightgcn", "vbpr", "cm3")
+MODELS = ("bpr", "lightgcn", "vbpr", "cm3", "alignrec")
 
 
 def perturbed(folder: Path, model: str, key: str, factor: float) -> Path:
@@ -47,6 +50,21 @@ def test_every_parameter_of_cm3_is_compared() -> None:
     assert len(gradients) == 14 == len(stored - {"grad/image_embedding.weight", "grad/text_embedding.weight"})
 
 
+def test_every_gradient_of_alignrec_is_compared() -> None:
+    stored = {key for key in np.load(DATA / "alignrec.npz") if key.startswith("grad/")}
+    assert len(check_reference(DATA / "alignrec.npz").gradients) == len(stored) == 7
+
+
+def test_graphs_of_alignrec_agree() -> None:
+    data, reference = np.load(DATA / "dataset.npz"), np.load(DATA / "alignrec.npz")
+    user, item, label = data["interactions"][:, :3].astype(int).T
+    graph, block = bipartite_graphs(user[label == 0], item[label == 0], *reference["scores"].shape)
+    image = torch.from_numpy(data["image"]).float()
+    item_graph = weighted_neighbour_graph(image, nearest_neighbours(image, 10)[0])
+    for name, ours in (("norm_adj", graph), ("R", block), ("mm_original_adj", item_graph)):
+        np.testing.assert_allclose(ours.dense().numpy(), reference[f"graph/{name}"], rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_command_says_agrees(model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(DATA / f"{model}.npz", monkeypatch) == 0
@@ -63,6 +81,8 @@ def test_command_says_agrees(model: str, monkeypatch: pytest.MonkeyPatch, capsys
         ("vbpr", "grad/item_linear.weight", 1 + 1e-3),
         ("cm3", "param/id_preference", -1.0),
         ("cm3", "lambda", 0.5),
+        ("alignrec", "param/mm_embedding.weight", -1.0),
+        ("alignrec", "grad/mm_embedding.weight", 1 + 1e-3),
     ],
 )
 def test_command_fails_on_a_perturbed_file(

@@ -5,15 +5,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmrepro.ops import graphs
 from mmrepro.ops.graphs import (
     GRAPH_EPSILON,
     SparseGraph,
+    bipartite_graphs,
     from_scipy,
     layer_mean,
     layer_sum,
     neighbour_mean_graph,
     product,
     user_item_graph,
+    weighted_neighbour_graph,
 )
 
 
@@ -128,3 +131,66 @@ def test_apply_keeps_a_symmetric_graph_one_tensor_and_converts_both_otherwise() 
     assert symmetric.transpose is symmetric.matrix and symmetric.matrix.dtype == torch.float64
     directed = directed_graph().apply(lambda x: x.double())
     torch.testing.assert_close(directed.transpose.to_dense(), directed.dense().T)
+
+
+def test_bipartite_graph_keeps_repeated_pairs_as_weights_and_has_no_epsilon() -> None:
+    graph, block = bipartite_graphs(np.array([0, 0, 0, 1]), np.array([0, 1, 0, 1]), 3, 3)
+    root_2, root_6 = 2**0.5, 6**0.5  # degrees: users 3, 1, 0; items 2, 2, 0
+    expected = np.array([[2 / root_6, 1 / root_6, 0], [0, 1 / root_2, 0], [0, 0, 0]])
+    np.testing.assert_allclose(block.dense().numpy(), expected, rtol=1e-7)
+    whole = np.block([[np.zeros((3, 3)), expected], [expected.T, np.zeros((3, 3))]])
+    np.testing.assert_allclose(graph.dense().numpy(), whole, rtol=1e-7)
+    assert graph.transpose is graph.matrix
+    torch.testing.assert_close(block.transpose.to_dense(), block.dense().T)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4)), min_size=1, max_size=30))
+def test_roots_of_degrees_are_a_fixed_point_of_the_bipartite_graph(pairs: list[tuple[int, int]]) -> None:
+    users, items = np.array(pairs).T
+    graph, block = bipartite_graphs(users, items, 6, 5)
+    degrees = np.concatenate([np.bincount(users, minlength=6), np.bincount(items, minlength=5)])
+    roots = torch.from_numpy(degrees**0.5).float()[:, None]
+    torch.testing.assert_close(product(graph, roots), roots)
+    assert torch.equal(graph.dense()[:6, 6:], block.dense())
+
+
+def dense_weighted_graph(features: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+    rows = features / np.linalg.norm(features, axis=1, keepdims=True)
+    kept = np.zeros((len(rows),) * 2)
+    np.put_along_axis(kept, neighbours, 1, axis=1)
+    weights = kept * (rows @ rows.T)
+    scale = weights.sum(axis=1) ** -0.5
+    return scale[:, None] * weights * scale
+
+
+@pytest.mark.parametrize("pair_bytes", [1, 8 * 5 * 3 * 2, 2**25])
+def test_weighted_neighbour_graph_equals_the_dense_formula_whatever_the_chunk(
+    pair_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "PAIR_BYTES", pair_bytes)
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(7, 5)) + 1
+    neighbours = np.stack([np.r_[item, rng.choice(np.delete(np.arange(7), item), 2, False)] for item in range(7)])
+    graph = weighted_neighbour_graph(torch.from_numpy(features), torch.from_numpy(neighbours))
+    expected = dense_weighted_graph(features, neighbours)
+    np.testing.assert_allclose(graph.dense().numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(graph.transpose.to_dense().numpy(), expected.T, rtol=1e-6)
+    assert not np.allclose(expected, expected.T)
+
+
+def test_equal_directions_weigh_one_over_k() -> None:
+    features = torch.arange(1.0, 6.0)[:, None] * torch.tensor([[3.0, 4.0]])
+    neighbours = (torch.arange(5)[:, None] + torch.arange(3)) % 5
+    values = weighted_neighbour_graph(features, neighbours).matrix.values()
+    torch.testing.assert_close(values, torch.full((15,), 1 / 3))
+
+
+def test_items_whose_cosines_do_not_sum_above_zero_are_cut_off_and_harm_no_other() -> None:
+    east, west, nothing = [1.0, 0.0], [-2.0, 0.0], [0.0, 0.0]
+    features = torch.tensor([east, west, west, nothing, east])
+    neighbours = torch.tensor([[0, 1, 2], [1, 2, 0], [2, 1, 0], [3, 0, 1], [4, 0, 3]])
+    dense = weighted_neighbour_graph(features, neighbours).dense()
+    assert dense[[0, 3]].count_nonzero() == 0 == dense[:, [0, 3]].count_nonzero()  # row sums 1 - 2 and 0
+    assert dense[1].tolist() == [0, 1, 1, 0, 0] == dense[2].tolist()  # row sums 1 + 1 - 1
+    torch.testing.assert_close(dense[4], torch.tensor([0, 0, 0, 0, 0.5]))  # 1 + 1 + 0

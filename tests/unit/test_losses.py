@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mmrepro.ops import losses
-from mmrepro.ops.losses import alignment, bpr, calibrated_uniformity, embedding_norm, uniformity, unit
+from mmrepro.ops.losses import (
+    alignment,
+    bpr,
+    bpr_log_sigmoid,
+    calibrated_uniformity,
+    cosine_distance,
+    embedding_norm,
+    half_squared_norm,
+    uniformity,
+    unit,
+)
 
 ROUNDING = 1e-9
 
@@ -158,3 +168,32 @@ def test_unit_rows_have_the_gradient_of_a_normalisation_and_none_where_the_norm_
     losses.unit(zero).sum().backward()
     assert zero.grad is not None
     torch.testing.assert_close(zero.grad, torch.full((2, 3), 1e12))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-30, 30), min_size=1, max_size=8))
+def test_stabilised_bpr_is_the_mean_softplus_of_the_negated_difference(differences: list[float]) -> None:
+    expected = sum(math.log1p(math.exp(-x)) for x in differences) / len(differences)
+    value = float(bpr_log_sigmoid(torch.tensor(differences, dtype=torch.float64)))
+    assert value == pytest.approx(expected, abs=1e-12)
+
+
+def test_stabilised_bpr_grows_linearly_where_the_plain_one_stops() -> None:
+    far = torch.tensor([-1e4])
+    assert float(bpr_log_sigmoid(far)) == pytest.approx(1e4)
+    assert float(bpr(far)) < 24
+
+
+def test_half_squared_norm_is_squared_and_divided_by_the_given_rows() -> None:
+    first, second = torch.tensor([[3.0, 0.0], [0.0, 4.0]]), torch.ones(4, 1)
+    assert float(half_squared_norm(first, second, rows=10)) == pytest.approx((25 + 4) / 20)
+
+
+def test_cosine_distance_in_closed_form_and_whatever_the_lengths() -> None:
+    a = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 1.0], [0.0, 0.0]])
+    b = torch.tensor([[5.0, 0.0], [0.0, -1.0], [1.0, 0.0], [1.0, 0.0]])
+    assert float(cosine_distance(a, b)) == pytest.approx(1 - (1 - 1 + 2**-0.5 + 0) / 4)
+    rows = random_rows(0, 6, 4)
+    lengths = random_rows(1, 6, 1).exp()
+    assert float(cosine_distance(rows, lengths * rows)) == pytest.approx(0, abs=1e-12)
+    assert float(cosine_distance(rows, -lengths * rows)) == pytest.approx(2, abs=1e-12)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 GRAPH_EPSILON = 1e-7  # added to every degree by LightGCN's normalisation (methods, G_sym7 and K_bin)
+PAIR_BYTES = 2**25  # float64 rows of neighbours gathered at once
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,35 @@ def user_item_graph(users: np.ndarray, items: np.ndarray, n_users: int, n_items:
     return from_scipy(scale @ adjacency @ scale, symmetric=True)
 
 
+def bipartite_graphs(
+    users: np.ndarray, items: np.ndarray, n_users: int, n_items: int
+) -> tuple[SparseGraph, SparseGraph]:
+    """Build the symmetrically normalised graph without an epsilon, and its block of users and items (methods, G_sym0).
+
+    Parameters
+    ----------
+    users, items
+        Training pairs, shape (n_pairs,); a repeated pair weighs as often as it occurs.
+    n_users, n_items
+        Numbers of nodes; items are nodes n_users .. n_users + n_items - 1.
+
+    Returns
+    -------
+    tuple of SparseGraph
+        The graph, shape (n_users + n_items,) * 2: the edge (x, y) has the value weight_xy (deg_x deg_y)^-1/2, degrees
+        being sums of weights; no self loops, rows of isolated nodes are empty. And its block R_sym, (n_users, n_items).
+    """
+    pairs = sp.coo_matrix((np.ones(len(users)), (users, items)), shape=(n_users, n_items)).tocsr()
+    scales = [_inverse_root(np.asarray(pairs.sum(axis=axis)).ravel()) for axis in (1, 0)]
+    block = sp.diags(scales[0]) @ pairs @ sp.diags(scales[1])
+    return from_scipy(sp.bmat([[None, block], [block.T, None]]), symmetric=True), from_scipy(block)
+
+
+def _inverse_root(sums: np.ndarray) -> np.ndarray:
+    """x^-1/2, and 0 where x is not above 0."""
+    return np.power(sums, -0.5, out=np.zeros_like(sums), where=sums > 0)
+
+
 def neighbour_mean_graph(neighbours: dict[str, Tensor], weights: dict[str, float]) -> SparseGraph:
     """Build the weighted sum of binary k-nearest-neighbour graphs, one a modality (methods, K_bin and its mixture).
 
@@ -167,3 +197,40 @@ def neighbour_mean_graph(neighbours: dict[str, Tensor], weights: dict[str, float
         part = sp.csr_matrix((values, columns, np.arange(0, n * k + 1, k)), shape=(n, n))
         total = part if total is None else total + part
     return from_scipy(total)
+
+
+def weighted_neighbour_graph(features: Tensor, neighbours: Tensor) -> SparseGraph:
+    """Build the k-nearest-neighbour graph that keeps the cosines, normalised by row sums on both sides (methods, K_w).
+
+    Parameters
+    ----------
+    features
+        Shape (n_items, dim), finite; a row of zeros has the cosine 0 to every item (the reference: NaN).
+    neighbours
+        Indices, shape (n_items, k), the item itself included.
+
+    Returns
+    -------
+    SparseGraph
+        Shape (n_items, n_items), directed: r_i^-1/2 cos_ij r_j^-1/2 with r_i = sum_j cos_ij over the kept pairs, in
+        float64 until stored. Where r_i is not above 0, r_i^-1/2 counts as 0 (the reference: NaN below 0): nothing flows
+        to or from such an item. Memory: 2^25 bytes of gathered rows, or those of one item.
+    """
+    n, k = neighbours.shape
+    cosines = _cosines(features, neighbours)
+    scale = _inverse_root(cosines.sum(axis=1))
+    columns = neighbours.cpu().numpy()
+    values = scale[:, None] * cosines * scale[columns]
+    return from_scipy(sp.csr_matrix((values.ravel(), columns.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n)))
+
+
+def _cosines(features: Tensor, neighbours: Tensor) -> np.ndarray:
+    """Cosines of the kept pairs in float64, (n_items, k)."""
+    lengths = torch.cat([torch.linalg.vector_norm(part.double(), dim=1) for part in features.split(4096)])
+    divisors = torch.where(lengths > 0, lengths, 1.0)
+    rows = max(1, PAIR_BYTES // (8 * features.shape[1] * neighbours.shape[1]))
+    parts = []
+    for own, near in zip(features.split(rows), neighbours.split(rows), strict=True):
+        others = features.index_select(0, near.flatten()).double().view(*near.shape, -1)
+        parts.append(others.mul_(own.double()[:, None]).sum(dim=2))
+    return (torch.cat(parts) / (divisors[:, None] * divisors[neighbours])).cpu().numpy()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmrepro.ops.dense import product_transposed
 
 NORM_EPSILON = 1e-12
+COSINE_EPSILON = 1e-8
 BPR_EPSILON = 1e-10
 PAIR_TEMPERATURE = 4.0  # exp(-2 ||a - b||^2) = exp(4 (cos - 1)) on the unit sphere
 CHUNK_ROWS = 256  # rows of the pair matrix held at once: 256 x batch floats stay in the cache
@@ -65,9 +67,46 @@ def bpr(difference: Tensor) -> Tensor:
     return -torch.log(BPR_EPSILON + torch.sigmoid(difference)).mean()
 
 
+def bpr_log_sigmoid(difference: Tensor) -> Tensor:
+    """Bayesian personalised ranking, stabilised: -mean log sigmoid(difference) (Rendle et al. 2009; methods, BPR_ls).
+
+    Parameters
+    ----------
+    difference
+        Score of the positive minus score of the negative item, shape (batch,).
+
+    Returns
+    -------
+    Tensor
+        A scalar, at least 0, finite for every finite difference.
+    """
+    return -F.logsigmoid(difference).mean()
+
+
 def embedding_norm(*embeddings: Tensor) -> Tensor:
     """Sum of un-squared Frobenius norms divided by the rows of the last argument (methods, Emb); at least 0."""
     return torch.stack([torch.linalg.vector_norm(e) for e in embeddings]).sum() / embeddings[-1].shape[0]
+
+
+def half_squared_norm(*embeddings: Tensor, rows: int) -> Tensor:
+    """Half the sum of squared Frobenius norms divided by a fixed number of rows (methods, Reg_half); at least 0."""
+    return torch.stack([e.square().sum() for e in embeddings]).sum() / (2 * rows)
+
+
+def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
+    """One minus the mean cosine of matching rows (AlignRec, user-item alignment).
+
+    Parameters
+    ----------
+    a, b
+        Shape (batch, d); lengths are clamped from below at 1e-8 (methods, cos_eps).
+
+    Returns
+    -------
+    Tensor
+        A scalar in [0, 2].
+    """
+    return 1 - F.cosine_similarity(a, b, dim=1, eps=COSINE_EPSILON).mean()
 
 
 def alignment(a: Tensor, b: Tensor) -> Tensor:
