@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import IMAGE_REASON, Columns
-from mmrepro.config import NeuralEncoder, content_hash
+from mmrepro.config import content_hash
+from mmrepro.config_features import NeuralEncoder
 from mmrepro.datasets.images import UnusableImage, open_image
 from mmrepro.features.encoders import gather_rows, require_complete, require_usable
 from mmrepro.features.shards import Advance, Arrays, Shards, shard_size
@@ -81,7 +82,7 @@ def encode_images(
     paths = [raw / name for name in names[named]]
     size = shard_size(SHARD, encoder.batch_size)
     address = shards.address({**facts, "images": content_hash(image_hashes(paths)), "shard_size": size})
-    with _preparer(transform, len(paths)) as prepare:
+    with image_preparer(transform, len(paths)) as prepare:
 
         def rows(start: int, stop: int, advance: Advance) -> Arrays:
             steps = range(start, stop, encoder.batch_size)
@@ -130,8 +131,16 @@ def _encode_batches(batches: Iterable[Batch], encode: Callable[[Tensor], np.ndar
 
 
 @contextmanager
-def _preparer(transform: Transform, n_images: int) -> Iterator[Callable[[Iterable[list[Path]]], Iterator[Batch]]]:
-    """A function from batches of paths to prepared batches, in order; as many processes as torch has threads."""
+def image_preparer(transform: Transform, n_images: int) -> Iterator[Callable[[Iterable[list[Path]]], Iterator[Batch]]]:
+    """Yield a function from batches of paths to prepared batches, in order.
+
+    Parameters
+    ----------
+    transform
+        Turns a PIL image into a tensor of fixed shape; can be pickled.
+    n_images
+        Number of images to come; where they are many, as many processes as torch has threads decode them.
+    """
     import torch
 
     workers = min(os.cpu_count() or 1, torch.get_num_threads())

@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from mmrepro.config import Encoder, NeuralEncoder, content_hash
+from mmrepro.config import content_hash
+from mmrepro.config_features import Encoder, NeuralEncoder
 from mmrepro.errors import MmreproError
 from mmrepro.features.shards import Advance, Arrays, Shards, shard_size
 from mmrepro.provenance import file_sha256
@@ -79,6 +80,36 @@ def require_complete(missing: Collection[int], n_items: int, treatment: str, ori
             f"{origin}: {len(missing)} of {n_items} items have no features, the first is item {min(missing)}; mend the data "
             "or set `missing: mean` or `missing: zero` in config/features"
         )
+
+
+def fill_missing(
+    matrix: np.ndarray, missing: Collection[int], treatment: Literal["mean", "zero", "error"], origin: str
+) -> None:
+    """Give missing items a row, in place; beyond the matrix it takes the memory of one row.
+
+    Parameters
+    ----------
+    matrix
+        Shape (n_items, dim); the rows of missing items are overwritten, the others unchanged.
+    missing
+        Items without a row of their own; at least one item is present.
+    treatment
+        `mean` of the present rows, `zero`, or `error`.
+    origin
+        Feature set and modality, for the message.
+
+    Raises
+    ------
+    MmreproError
+        Under `error`, when an item is missing.
+    """
+    require_complete(missing, len(matrix), treatment, origin)
+    if not missing:
+        return
+    rows = sorted(missing)
+    matrix[rows] = 0
+    if treatment == "mean":
+        matrix[rows] = matrix.sum(axis=0, dtype=np.float64) / (len(matrix) - len(rows))
 
 
 def gather_rows(

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import Columns
-from mmrepro.config import AmazonImageEncoder
+from mmrepro.config_features import AmazonImageEncoder
 from mmrepro.errors import MmreproError
 from mmrepro.features.encoders import Encoded, require_usable
+from mmrepro.features.encoders.published import find_file
 from mmrepro.features.shards import Shards
 
 KEY_BYTES = 10
@@ -46,7 +47,7 @@ def encode_amazon_image(encoder: AmazonImageEncoder, items: pd.DataFrame, raw: P
     MmreproError
         When no file or several match, the file does not consist of whole records, or no item has a record.
     """
-    path = _find(raw, encoder.file)
+    path = find_file(raw, encoder.file)
     record = np.dtype([("key", f"S{KEY_BYTES}"), ("row", "<f4", (encoder.dim,))])
     size = path.stat().st_size
     if size % record.itemsize:
@@ -59,17 +60,6 @@ def encode_amazon_image(encoder: AmazonImageEncoder, items: pd.DataFrame, raw: P
     require_usable(int(found.sum()), len(items), f"record in {path.name}")
     reasons = {int(item): MISSING_RECORD for item in np.flatnonzero(~found)}
     return Encoded(matrix, reasons, {"weights": None, "weights_hash": digest, "preprocessing": None})
-
-
-def _find(raw: Path, pattern: str) -> Path:
-    matches = sorted(path for path in raw.glob(pattern) if path.is_file())
-    if len(matches) != 1:
-        names = ", ".join(path.name for path in matches) or "none"
-        raise MmreproError(
-            f"{raw}: one file '{pattern}' is expected, found {names}; list it under `files` in "
-            f"config/datasets/{raw.name}.yaml and fetch it, or correct `file` in config/features"
-        )
-    return matches[0]
 
 
 def _read_rows(path: Path, record: np.dtype, keys: pd.Series, matrix: np.ndarray) -> tuple[np.ndarray, str]:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import Columns
-from mmrepro.config import MultimodalLanguageEncoder, content_hash
+from mmrepro.config import content_hash
+from mmrepro.config_features import MultimodalLanguageEncoder
 from mmrepro.datasets.images import UnusableImage, open_image
 from mmrepro.errors import MmreproError
 from mmrepro.features.devices import Device, choose_device

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmrepro.config import OpenClipEncoder, nearest
+from mmrepro.config import nearest
+from mmrepro.config_features import OpenClipEncoder
 from mmrepro.errors import MmreproError
 from mmrepro.features.devices import Device, choose_device
 from mmrepro.features.encoders import Encoded, encode_texts, first_line, state_hash

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmrepro.config import NeuralEncoder, SentenceEncoder
+from mmrepro.config_features import NeuralEncoder, SentenceEncoder
 from mmrepro.errors import MmreproError
 from mmrepro.features.devices import choose_device
 from mmrepro.features.encoders import Encoded, encode_texts, first_line, saved_hash, state_hash
