@@ -153,7 +153,7 @@ def prepare_all(folder: Path, size: Size) -> str:
 
 def encode_images(folder: Path, size: Size) -> str:
     """Take the image vectors of as many items as the 5-core of Electronics has."""
-    from mmrepro.config import AmazonImageEncoder
+    from mmrepro.config_features import AmazonImageEncoder
     from mmrepro.features.encoders.amazon_image import encode_amazon_image
 
     asins = key_texts(b"B00", 10, np.arange(min(IMAGE_ITEMS, size.metadata))).astype("U")

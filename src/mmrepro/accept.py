@@ -13,7 +13,9 @@ from typing import Any
 
 from mmrepro.errors import MmreproError
 from mmrepro.fingerprint import training_fingerprint
-from mmrepro.plan import Layout, PlannedRun, complete, plan_of_file
+from mmrepro.layout import Layout
+from mmrepro.plan import PlannedRun, complete
+from mmrepro.planning import plan_of_file
 from mmrepro.provenance import read_json, write_json
 
 
@@ -39,7 +41,7 @@ def accept(study_file: Path, root: Path) -> str:
     """
     plan = plan_of_file(study_file, root)
     stale: dict[str, list[tuple[PlannedRun, dict[str, Any]]]] = {}
-    for run in (*plan.runs, *plan.trials):
+    for run in plan.jobs:
         path = root / run.folder / "run.json"
         if path.is_file() and (record := read_json(path))["code"] != training_fingerprint(run.spec.model):
             stale.setdefault(run.spec.model, []).append((run, record))

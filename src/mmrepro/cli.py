@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import json
 import os
 import sys
@@ -61,23 +63,61 @@ def prepare(config: Path, raw: Path, output: Output) -> None:
 
 
 @app.command()
-def extract(config: Path, modality: str, prepared: Path, raw: Path, output: Output) -> None:
+def extract(
+    config: Path,
+    modality: str,
+    prepared: Path,
+    raw: Path,
+    output: Output,
+    pretrained: Annotated[Path | None, typer.Option(help="encoder.pt of align-content")] = None,
+) -> None:
     """Encode one modality of all items into a feature table."""
-    from mmrepro.config import FeatureSetConfig
-    from mmrepro.config_files import load
+    from mmrepro.config_files import load_feature_set
     from mmrepro.features.extract import extract as run
 
-    run(load(FeatureSetConfig, config), modality, prepared, raw, output)
+    run(load_feature_set(config), modality, prepared, raw, output, pretrained)
+
+
+@app.command()
+def align_content(
+    config: Path,
+    modality: str,
+    prepared: Path,
+    raw: Path,
+    encoder: Annotated[Path, typer.Option(help="where the pre-trained encoder and its record are written")],
+    output: Output,
+) -> None:
+    """Pre-train an encoder on the catalogue's own images and texts, and encode every item; a killed job is resumed."""
+    from mmrepro.config_features import AlignRecEncoder
+    from mmrepro.config_files import load_feature_set
+    from mmrepro.features.extract import extract as encode
+    from mmrepro.training.align_content import align_content as run
+
+    feature_set = load_feature_set(config)
+    settings = feature_set.modalities.get(modality)
+    if not isinstance(settings, AlignRecEncoder):
+        raise MmreproError(f"{config}: no modality '{modality}' with `encoder: alignrec`, which alone is pre-trained")
+    run(settings, f"{feature_set.feature_set}.{modality}", prepared, raw, encoder)
+    encode(feature_set, modality, prepared, raw, output, encoder / "encoder.pt")
 
 
 @app.command()
 def item_graph(config: Path, modality: str, features: Path, output: Output) -> None:
     """Find each item's nearest items by feature cosine."""
-    from mmrepro.config import FeatureSetConfig
-    from mmrepro.config_files import load
+    from mmrepro.config_files import load_feature_set
     from mmrepro.features.item_graph import build_item_graph
 
-    build_item_graph(features, modality, load(FeatureSetConfig, config).neighbours, output)
+    build_item_graph(features, modality, load_feature_set(config).neighbours, output)
+
+
+@app.command()
+def probe(prepared: Path, features: Path, modalities: list[str], output: Output) -> None:
+    """Measure what features are worth without a recommender: zero-shot ranking and item-CF neighbours."""
+    from mmrepro.evaluation.probe import probe as run
+    from mmrepro.features.devices import torch_threads
+
+    with torch_threads(1):
+        run(prepared, features, tuple(modalities), output)
 
 
 @app.command()
@@ -241,8 +281,14 @@ def accept(study: StudyFile) -> None:
 
 def main() -> None:
     """Run a command; a problem the user can mend is one line on stderr and exit status 1."""
+    gc.set_threshold(100_000)  # the default searches the objects that imports make a thousand times, and in vain
     try:
         app()
     except MmreproError as error:
         print(f"mmrepro: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print("mmrepro: the disk is full; free some space and run the same command again", file=sys.stderr)
         sys.exit(1)

@@ -38,3 +38,5 @@ SPLITS = (TRAIN, VALID, TEST)
 
 # Of item tables only; as members of Columns they would make every recorded run stale.
 IMAGE_URL, IMAGE_REASON = "image_url", "image_reason"
+MASKED = "masked"
+"""Source that an item has lost before encoding; empty where it has lost none."""

@@ -1,6 +1,6 @@
-"""What a study, a data set, a feature set, a model and a protocol is: typed, strict, hashable.
+"""What a data set, a model, a protocol and a run is: typed, strict, hashable.
 
-Unknown keys are errors that name the nearest valid key. Nothing here imports torch, so that the Snakefile can
+Feature sets stand in `config_features.py`, studies in `config_study.py`. Unknown keys are errors that name the nearest valid key. Nothing here imports torch, so that the Snakefile can
 validate a study in a fraction of a second.
 """
 
@@ -11,7 +11,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
@@ -115,83 +115,6 @@ class DatasetConfig(Strict):
         return self.raw or self.dataset
 
 
-class EncoderBase(Strict):
-    """What all encoders share."""
-
-    missing: Literal["mean", "zero", "error"] = Field(
-        "mean",
-        description="row of an item without its own: mean of the others, zero (the record keeps the mask), or none",
-    )
-
-
-class NeuralEncoder(EncoderBase):
-    """What encoders with weights share."""
-
-    batch_size: int = Field(64, ge=1)
-    threads: int = Field(1, ge=1, description="of torch, part of the result; as many processes decode images")
-    device: Literal["auto", "cpu", "cuda"] = Field("cpu", description="on a GPU the model runs in bfloat16")
-
-
-class OpenClipEncoder(NeuralEncoder):
-    """Images or texts through one tower of an open_clip model."""
-
-    encoder: Literal["open_clip"]
-    source: Literal["image", "text", "title"]
-    architecture: str
-    weights: str = Field(description="a pretrained tag, a local file, or `random:<seed>`")
-
-
-class SentenceEncoder(NeuralEncoder):
-    """Texts through a sentence-transformers model; `offline` is MiniLM with its weights from a Python package."""
-
-    encoder: Literal["sentence_transformers"]
-    source: Literal["text", "title"]
-    weights: str = Field(description="`offline`, a local folder, or a model name of the hub")
-
-
-class MultimodalLanguageEncoder(NeuralEncoder):
-    """A multimodal language model describes image and title of an item; a text encoder embeds the description."""
-
-    encoder: Literal["mllm"]
-    weights: str = Field(description="an image-text-to-text model of transformers: a local folder or a name of the hub")
-    revision: str | None = Field(None, description="commit of the hub's model; name it, or the weights may change")
-    prompt: str = Field(description="what the model is asked; {title} stands for the item's title")
-    max_new_tokens: int = Field(96, ge=1)
-    text_weights: str = Field("offline", description="weights of the sentence-transformers model that embeds")
-
-
-class PublishedEncoder(EncoderBase):
-    """A matrix published with the data set, one row an item in the published item order."""
-
-    encoder: Literal["published"]
-    file: str
-
-
-class AmazonImageEncoder(EncoderBase):
-    """Amazon's released image vectors: records of a 10-character ASIN and `dim` little-endian float32."""
-
-    encoder: Literal["amazon_image"]
-    file: str
-    dim: int = Field(4096, ge=1)
-
-
-Encoder = Annotated[
-    OpenClipEncoder | SentenceEncoder | MultimodalLanguageEncoder | PublishedEncoder | AmazonImageEncoder,
-    Field(discriminator="encoder"),
-]
-
-
-class FeatureSetConfig(Strict):
-    """Which encoder makes which modality; the order of modalities is the order models see."""
-
-    feature_set: Name
-    modalities: dict[str, Encoder] = Field(min_length=1)
-    neighbours: int = Field(
-        10, ge=1, description="length of the item graph's neighbour lists, the item itself included"
-    )
-    shuffle_items: int | None = Field(None, description="a seed: rows are permuted among items (does content matter?)")
-
-
 class ModelConfig(Strict):
     """A model's file: defaults and search space with their source. The parameters' types stand in the model's class."""
 
@@ -200,6 +123,7 @@ class ModelConfig(Strict):
     citation: str
     source: str = Field(description="where defaults and search space come from")
     uses_features: bool
+    draws: bool = Field(True, description="false: nothing is drawn, so that one seed is as good as any other")
     defaults: dict[str, Any] = Field(default_factory=dict)
     search_space: dict[str, list[Any]] = Field(default_factory=dict)
 
@@ -240,62 +164,6 @@ class ProtocolConfig(Protocol):
         values = dict(RELEASED_SWITCHES) if self.base == "released" else {}
         values.update(self.model_dump(exclude_unset=True, exclude={"base"}))
         return Protocol.model_validate(values)
-
-
-class SearchConfig(Strict):
-    """A grid for each model; trials are jobs of their own and share `seed`."""
-
-    name: Name | None = Field(None, description="identifies the search; the study's name unless given")
-    seed: int = 0
-    space: dict[str, dict[str, list[Any]]] = Field(description="model -> parameter -> values")
-
-
-class StudyConfig(Strict):
-    """A study: a view on runs, and the tables made from them."""
-
-    study: Name
-    title: str
-    datasets: tuple[Name, ...] = Field(min_length=1)
-    models: tuple[Name, ...] = Field(min_length=1)
-    features: dict[str, Name] = Field(default_factory=dict, description="data set (or `default`) -> feature set")
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
-    protocols: dict[Name, ProtocolConfig] = Field(default_factory=lambda: {"fair": ProtocolConfig()})
-    parameters: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="model (or `all`) -> parameters that differ from the model's defaults"
-    )
-    search: SearchConfig | None = None
-    threads: int = Field(1, ge=1)
-    device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
-    precision: Literal["float32", "bfloat16"] = "float32"
-    cutoffs: tuple[int, ...] = Field((5, 10, 20, 50), min_length=1)
-    focus: Name = Field("cm3", description="the model whose improvement over the best other is tested")
-    published: tuple[str, ...] = Field((), description="files of data/published that this study is compared with")
-    note: str = Field("", description="a sentence for every table's footer")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _split_commas(cls, data: Any) -> Any:
-        """Accept `models=cm3,vbpr` and single values from Snakemake's --config."""
-        if isinstance(data, dict):
-            data = dict(data)
-            for key in ("datasets", "models", "seeds"):
-                value = data.get(key)
-                if isinstance(value, str):
-                    data[key] = [part.strip() for part in value.split(",") if part.strip()]
-                elif isinstance(value, int):
-                    data[key] = [value]
-            protocols = data.get("protocols")
-            if isinstance(protocols, dict):
-                data["protocols"] = {
-                    name: {"base": name} if not spec and name in ("fair", "released") else (spec or {})
-                    for name, spec in protocols.items()
-                }
-        return data
-
-    def feature_set(self, dataset: str) -> str | None:
-        """Return the feature set used on `dataset`: its own, that of the data set it is derived from, or the default."""
-        base = dataset.partition("--")[0]
-        return next((self.features[name] for name in (dataset, base, "default") if name in self.features), None)
 
 
 class RunSpec(Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from mmrepro.config import DatasetConfig, Expected, ModelConfig, SplitKind, nearest
+from mmrepro.config_features import DERIVED, FeatureSetConfig
 from mmrepro.errors import MmreproError
 
 T = TypeVar("T", bound=BaseModel)
@@ -122,6 +124,36 @@ def load_dataset(path: Path) -> DatasetConfig:
         "literature_split": None,
     }
     return config.model_copy(update=changes)
+
+
+def load_feature_set(path: Path) -> FeatureSetConfig:
+    """Read a feature set's file, or derive `<feature set>--masked-<percent>.yaml` from the file of the feature set.
+
+    Parameters
+    ----------
+    path
+        `config/features/<id>.yaml`; need not exist for a derived id.
+
+    Raises
+    ------
+    MmreproError
+        For an unknown derivation, a malformed file, or a file whose `feature_set` is not its name.
+    """
+    base, separator, change = path.stem.partition(DERIVED)
+    if path.is_file() or not separator:
+        config = load(FeatureSetConfig, path)
+        if config.feature_set != path.stem:
+            raise MmreproError(
+                f"{path}: `feature_set: {config.feature_set}` is not the file's name; make them the same"
+            )
+        return config
+    percent = re.fullmatch(r"masked-([1-9][0-9]?)", change)
+    if not percent:
+        raise MmreproError(f"feature set '{path.stem}': '{change}' is no masked-<percent>, such as '{base}--masked-50'")
+    config = load_feature_set(path.with_stem(base))
+    if len(config.sources) < 2 or config.shuffle_items is not None:
+        raise MmreproError(f"feature set '{path.stem}': '{base}' must have two modalities, not shuffled, to lose one")
+    return config.model_copy(update={"feature_set": path.stem, "masked_share": int(percent[1]) / 100})
 
 
 def merge_parameters(

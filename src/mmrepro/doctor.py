@@ -15,8 +15,10 @@ import requests
 
 from mmrepro.config import DatasetConfig, SourceFile
 from mmrepro.errors import MmreproError
+from mmrepro.layout import Layout
 from mmrepro.needs import EPOCHS, STAGES, Stage, disk_mb, memory_mb, minutes, size_of, width
-from mmrepro.plan import Layout, Plan, PlannedRun, plan_of_file
+from mmrepro.plan import Plan, PlannedRun
+from mmrepro.planning import plan_of_file
 from mmrepro.provenance import file_sha256, read_json
 
 MANIFEST = "MANIFEST.json"
@@ -212,14 +214,18 @@ def _jobs(plan: Plan, root: Path) -> list[Job]:
         if dataset.images:
             add(Layout.raw(dataset.raw_name) / "IMAGES.json", "images", dataset)
         add(Layout.prepared(name) / "statistics.json", "prepare", dataset)
-    runs = {run.folder: run for run in (*plan.trials, *plan.runs)}.values()
-    for name, features in sorted({(run.spec.dataset, run.spec.features) for run in runs if run.spec.features}):
+    pretrained = {(a.dataset, a.feature_set, a.modality) for a in plan.alignments}
+    for name, features in sorted({(run.spec.dataset, run.spec.features) for run in plan.jobs if run.spec.features}):
         for modality, encoder in plan.feature_sets[str(features)].modalities.items():
             stem = Layout.features(name, str(features)) / modality
             columns = [width(encoder, modality)]
-            add(stem.with_suffix(".json"), "extract", plan.datasets[name], columns, encoder.encoder)
+            stage: Stage = "align_content" if (name, features, modality) in pretrained else "extract"
+            add(stem.with_suffix(".json"), stage, plan.datasets[name], columns, encoder.encoder)
             add(stem.with_suffix(".neighbours.npz"), "item_graph", plan.datasets[name], columns)
-    jobs += [_training(run, plan) for run in runs if not (root / run.folder / "run.json").exists()]
+    for probe in plan.probes:
+        encoders = plan.feature_sets[probe.feature_set].modalities
+        add(probe.path, "probe", plan.datasets[probe.dataset], [width(e, m) for m, e in encoders.items()])
+    jobs += [_training(run, plan) for run in plan.jobs if not (root / run.folder / "run.json").exists()]
     add(Layout.study(plan.study.study) / "summary.json", "tables", next(iter(plan.datasets.values())))
     return jobs
 
@@ -228,7 +234,8 @@ def _training(run: PlannedRun, plan: Plan) -> Job:
     spec, dataset = run.spec, plan.datasets[run.spec.dataset]
     encoders = plan.feature_sets[spec.features].modalities if spec.features else {}
     widths = [width(encoder, modality) for modality, encoder in encoders.items()]
-    memory = memory_mb("train", dataset, widths, embedding_size=int(spec.parameters.get("embedding_size", 64)))
+    columns = int(spec.parameters.get("embedding_size", 64))
+    memory = memory_mb("train", dataset, widths, embedding_size=columns, model=spec.model)
     epochs = min(EPOCHS, int(spec.parameters.get("max_epochs", EPOCHS)))
     duration = minutes("train", dataset, widths, model=spec.model, epochs=epochs)
     return Job(run.folder, "train", memory, disk_mb("train", dataset, widths), duration)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,8 @@ STAGES: dict[str, tuple[str, str]] = {
     "prepare": ("datasets.prepare", "prepare"),
     "extract": ("features.extract", "extract"),
     "item_graph": ("features.item_graph", "build_item_graph"),
+    "align_content": ("training.align_content", "align_content"),
+    "probe": ("evaluation.probe", "probe"),
     "train": ("training.run", "train"),
     "select": ("training.selection", "select"),
     "tables": ("reporting.tables", "build_tables"),
@@ -60,13 +63,13 @@ class _Module:
                     self.definitions[name] = statement
             case ast.AnnAssign(target=ast.Name(id=name)):
                 self.definitions[name] = statement
-        self.imports.update(_imports(statement))
+        self.imports.update(_imports(ast.walk(statement)))
 
 
-def _imports(tree: ast.AST) -> dict[str, tuple[str, str | None]]:
-    """Names bound by the package's own imports anywhere in a tree -> (module, definition or None)."""
+def _imports(nodes: Iterable[ast.AST]) -> dict[str, tuple[str, str | None]]:
+    """Names bound by the package's own imports among the nodes -> (module, definition or None)."""
     found: dict[str, tuple[str, str | None]] = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE:
             module = node.module.removeprefix(PACKAGE).removeprefix(".")
             for alias in node.names:
@@ -113,16 +116,18 @@ def reachable(*entries: tuple[str, str]) -> list[tuple[str, str]]:
                 waiting.append((source, str(original)))
             continue
         seen.add(entry)
-        waiting += _used(module, known.definitions[name])
+        waiting += _used(module, name)
     return sorted(seen)
 
 
-def _used(module: str, definition: ast.stmt) -> list[tuple[str, str]]:
+@cache
+def _used(module: str, name: str) -> list[tuple[str, str]]:
     """What a definition refers to within the package."""
     known = _module(module)
-    imports = {**known.imports, **_imports(definition)}
+    nodes = list(ast.walk(known.definitions[name]))
+    imports = {**known.imports, **_imports(nodes)}
     found: list[tuple[str, str]] = []
-    for node in ast.walk(definition):
+    for node in nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             source, original = imports.get(node.value.id, ("", ""))
             if original is None:  # attribute of an imported module

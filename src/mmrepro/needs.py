@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mmrepro.config import AmazonImageEncoder, DatasetConfig, Encoder, PublishedEncoder, SentenceEncoder
+from mmrepro.config import DatasetConfig
+from mmrepro.config_features import AlignRecEncoder, AmazonImageEncoder, Encoder, PublishedEncoder, SentenceEncoder
 
-Stage = Literal["fetch", "images", "prepare", "extract", "item_graph", "train", "tables"]
-STAGES: tuple[Stage, ...] = ("fetch", "images", "prepare", "extract", "item_graph", "train", "tables")
+Stage = Literal["fetch", "images", "prepare", "align_content", "extract", "item_graph", "probe", "train", "tables"]
+STAGES: tuple[Stage, ...] = (
+    "fetch", "images", "prepare", "align_content", "extract", "item_graph", "probe", "train", "tables",
+)  # fmt: skip
 
 LEAST_MB = 2000
 MB = 1e6
@@ -26,6 +29,8 @@ EPOCHS = 50  # the committed runs stop after 18 to 97
 PYTHON_MB = 250  # an interpreter with pandas: preparing MicroLens-50K peaks at 242 MB
 TORCH_MB = 900  # with torch and the evaluation: 850 MB on ML-100K, whose data take nothing
 ENCODER_MB = 1600  # with a sentence encoder or an open_clip tower: 1,400 MB on MicroLens-50K
+ALIGNMENT_MB = 3.2  # a column of the unified vector: parameters with their moments, a batch of states
+IMAGE_BYTES = 3 * 224 * 224  # decoded, while an encoder is pre-trained
 LANGUAGE_MODEL_MB = 16_000  # a model of 7 thousand million parameters in bfloat16
 RANKING_MB = 540  # a block of scores and its top-k (evaluation.ranking.SCORE_BYTES, twice)
 GRAPH_MB = 1100  # torch, a tile of products and its blocks: see benchmarks/README.md
@@ -34,15 +39,22 @@ BYTES_PER_PAIR = 200  # of training: index arrays and the sparse graph while it 
 COPIES_OF_PARAMETERS = 8  # gradient, two moments, the best ones, the checkpoint's
 COPIES_OF_ACTIVATIONS = 10  # two steps of CM3 at Electronics' size: 1.6 GB at 196 MB a layer of 192 columns
 COPIES_OF_FEATURES = 2.5  # as loaded, concatenated for VBPR, and the check of their values
+COPIES_OF_TRAINED_FEATURES = {"alignrec": COPIES_OF_PARAMETERS}  # where the features are parameters
 PAIRWISE_MB = 150  # losses over all pairs of a batch
 
-STEP_SECONDS = {"popularity": 0.0, "bpr": 0.012, "vbpr": 0.02, "lightgcn": 0.06, "cm3": 0.3}
+STEP_SECONDS = {"popularity": 0.0, "bpr": 0.012, "vbpr": 0.02, "lightgcn": 0.06, "alignrec": 0.14, "cm3": 0.3}
 """One step on one thread at Baby's size, features and evaluation aside (Baby; VBPR: MicroLens-50K, CM3: TikTok)."""
 BABY_SIZE = 19_445 + 7_050 + 118_551  # users, items and training pairs: what a step goes over
-FEATURE_SECONDS = {"vbpr": 3e-9, "cm3": 9e-9}  # an item and column of the features, forward and backward
+FEATURE_SECONDS = {
+    "vbpr": 3e-9,
+    "alignrec": 1e-8,
+    "cm3": 9e-9,
+}  # an item and column of the features, forward and backward
 SCORE_SECONDS = 6e-9  # a user and item, ranked: MicroLens-50K
 ENCODING_SECONDS = {"sentence_transformers": 0.01, "open_clip": 0.15, "mllm": 60.0}  # an item on one thread
+ALIGNMENT_SECONDS = 0.01  # an item and epoch of pre-training
 GRAPH_FLOPS = 30e9  # a second, one thread
+PROBE_FLOPS = 11e9  # multiplications a second in float64, one thread, 128 columns
 PRODUCT_SECONDS = 1e-8  # to rank one cosine
 DOWNLOAD_MB_PER_SECOND = 5
 IMAGE_SECONDS = 1.0  # from request to file
@@ -73,7 +85,7 @@ def size_of(dataset: DatasetConfig) -> Size | None:
 def width(encoder: Encoder, modality: str) -> int:
     """Return the columns of a feature matrix, at most: what the encoder says, or the widest that is in use."""
     match encoder:
-        case AmazonImageEncoder():
+        case AmazonImageEncoder() | AlignRecEncoder():
             return encoder.dim
         case SentenceEncoder(weights="offline"):
             return 384
@@ -88,6 +100,7 @@ def memory_mb(
     widths: Sequence[int] = (),
     encoder: str = "published",
     embedding_size: int = 64,
+    model: str = "lightgcn",
 ) -> int:
     """Return the memory that a job is to be granted.
 
@@ -101,8 +114,8 @@ def memory_mb(
         Columns of the feature matrices that the job reads or makes.
     encoder
         Of `extract`: the kind of its encoder.
-    embedding_size
-        Of `train`: the model's.
+    embedding_size, model
+        Of `train`: the model's, and its name.
 
     Returns
     -------
@@ -119,12 +132,15 @@ def memory_mb(
                 encoder, ENCODER_MB
             )
             need = start + 4 * matrices
+        case "align_content":
+            need = ENCODER_MB + ALIGNMENT_MB * sum(widths) + 4 * matrices
+        case "probe":  # the matrix, its unit rows, a tile of products, and the ranking
+            need = GRAPH_MB + 3 * matrices + _ranking_mb(size)
         case "item_graph":  # the matrix with the check of its values, and the candidates
             need = GRAPH_MB + 1.25 * matrices + 400 * size.items / MB
         case "train":
-            need = (
-                TORCH_MB + _ranking_mb(size) + _model_mb(size, widths, embedding_size) + COPIES_OF_FEATURES * matrices
-            )
+            copies = COPIES_OF_FEATURES + COPIES_OF_TRAINED_FEATURES.get(model, 0)
+            need = TORCH_MB + _ranking_mb(size) + _model_mb(size, widths, embedding_size) + copies * matrices
         case _:
             need = LEAST_MB
     return max(LEAST_MB, math.ceil(need))
@@ -159,12 +175,14 @@ def disk_mb(stage: Stage, dataset: DatasetConfig, widths: Sequence[int] = (), em
             need = 20 * size.interactions + 2000 * size.items + 30 * size.users
         case "extract":
             need = 4 * size.items * sum(widths)
+        case "align_content":
+            need = (4 * sum(widths) + IMAGE_BYTES) * size.items
         case "item_graph":
             need = 100 * size.items * len(widths)
         case "train":  # lists and metrics of each user; parameters; vectors in float16
             columns = (len(widths) + 1) * embedding_size
             need = 2000 * size.users + 6 * (size.users + size.items) * columns
-        case "tables":
+        case "tables" | "probe":
             need = 0
     return max(1, math.ceil(need / MB))
 
@@ -182,7 +200,7 @@ def minutes(
     model
         Of `train`; an unknown one counts as the slowest.
     epochs
-        Of `train`; a run that stops early or late takes less or more.
+        Of `train` and `align_content`; a run that stops early or late takes less or more.
 
     Returns
     -------
@@ -199,6 +217,13 @@ def minutes(
             seconds = 2 + 3e-5 * size.interactions + 1e-4 * size.items
         case "extract":
             seconds = 5 + ENCODING_SECONDS.get(encoder, 1e-3) * size.items
+        case "align_content":
+            seconds = 5 + ALIGNMENT_SECONDS * size.items * epochs
+        case "probe":  # two histories in float64, and the item graph; modalities are measured alone and together
+            n = len(widths) + (len(widths) > 1)
+            columns, pairs = sum(widths) * (1 + (len(widths) > 1)), size.users * size.items
+            seconds = 5 + 2 * pairs * columns / PROBE_FLOPS + (2 * n + 1) * SCORE_SECONDS * pairs
+            seconds += size.items**2 * (columns / GRAPH_FLOPS + PRODUCT_SECONDS * n)
         case "item_graph":
             seconds = 5 + size.items**2 * (sum(widths) / GRAPH_FLOPS + PRODUCT_SECONDS * len(widths))
         case "train":

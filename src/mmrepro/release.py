@@ -22,7 +22,9 @@ import yaml
 from mmrepro.datasets.fetch import MANIFEST
 from mmrepro.datasets.images import IMAGES, load_images
 from mmrepro.errors import MmreproError
-from mmrepro.plan import Layout, Plan, plan_of_file
+from mmrepro.layout import Layout
+from mmrepro.plan import Plan
+from mmrepro.planning import plan_of_file
 from mmrepro.provenance import file_sha256, read_json, write_json, write_text
 
 METADATA = Path(".snakemake/metadata")
@@ -148,10 +150,10 @@ def release_file(study: str) -> Path:
 def _products(plan: Plan, study_file: Path, root: Path) -> dict[str, bool]:
     """What Snakemake makes up to the item graphs, sorted, and whether each product is there and current."""
     targets = {(Layout.prepared(dataset) / "statistics.json").as_posix() for dataset in plan.datasets}
-    for run in plan.runs:
-        for modality in run.spec.modalities:
-            folder = Layout.features(run.spec.dataset, run.features_name)
-            targets.add((folder / f"{modality}.neighbours.npz").as_posix())
+    for run in plan.final_runs:
+        ending = "neighbours.npz" if "neighbours" in run.spec.parameters else "json"
+        folder = Layout.features(run.spec.dataset, run.features_name)
+        targets |= {(folder / f"{modality}.{ending}").as_posix() for modality in run.spec.modalities}
     said = _call(["snakemake", "--summary", "--configfile", str(study_file), "--", *sorted(targets)], root)
     rows = [line.split("\t") for line in said.splitlines()]
     file, decision = rows[0].index("output_file"), rows[0].index("plan")

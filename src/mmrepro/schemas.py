@@ -8,7 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mmrepro.config import DatasetConfig, FeatureSetConfig, ModelConfig, StudyConfig
+from mmrepro.config import DatasetConfig, ModelConfig
+from mmrepro.config_features import FeatureSetConfig
+from mmrepro.config_study import StudyConfig
 from mmrepro.models.base import model_class, model_names
 from mmrepro.provenance import write_text
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmrepro.config import FeatureSetConfig
+from mmrepro.config_features import FeatureSetConfig
 from mmrepro.config_files import load
 from mmrepro.features.extract import extract
 from mmrepro.features.item_graph import build_item_graph, load_neighbours

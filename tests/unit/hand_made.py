@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from mmrepro.plan import Plan, PlannedRun, complete, plan_of_file
+from mmrepro.plan import Plan, PlannedAlignment, PlannedProbe, PlannedRun, complete
+from mmrepro.planning import plan_of_file
 
 REPOSITORY = Path(__file__).parents[2]
 STUDY_FILE = Path("config/studies/hand.yaml")
@@ -21,6 +22,20 @@ USERS = {
     "lightgcn": {0: [1 / 2, 1 / 4, 1 / 4, 0], 1: [1 / 2, 1 / 2, 1 / 4, 1 / 4]},
     "cm3": {0: [1 / 2, 3 / 4, 1 / 2, 1 / 4], 1: [1 / 2, 1 / 2, 1 / 2, 1 / 2]},
 }
+
+STATISTICS = {
+    "dataset": "toy", "content_hash": "0" * 64, "n_users": 10, "n_items": 5, "density": 0.5,
+    "interactions": {"train": 20, "valid": 2, "test": 3},
+    "cold_users": {"valid": 0, "test": 1}, "cold_items": {"valid": 4, "test": 2},
+    "items_without_image": 1, "items_without_text": 0, "items_dropped": {"image": 2},
+    "user_degrees": {"degree": [0, 1, 4], "count": [1, 5, 4]}, "item_degrees": {"degree": [2, 7], "count": [2, 3]},
+}  # fmt: skip
+ABLATION = {
+    "title": "Parts of CM3", "datasets": ["toy-a"], "models": ["cm3"],
+    "variants": {
+        "whole": {}, "half of 100 %": {"parameters": {"gamma": 0.25}}, "masked": {"features": "miniature--masked-50"},
+    },
+}  # fmt: skip
 
 
 def make_root(root: Path, **changes: object) -> Plan:
@@ -45,16 +60,17 @@ def make_root(root: Path, **changes: object) -> Plan:
 
 def write_yaml(path: Path, value: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(value))
+    path.write_text(yaml.safe_dump(value, sort_keys=False))
 
 
-def write_run(root: Path, run: PlannedRun, users: list[float], **changes: object) -> dict:
+def write_run(root: Path, run: PlannedRun, users: list[float] | dict[int, float], **changes: object) -> dict:
+    """Write a finished run; every metric of a user has the same value."""
     folder = root / run.folder
     folder.mkdir(parents=True)
-    columns = {f"{metric}_at_{k}": users for metric in METRICS for k in CUTOFFS}
-    index = range(len(users))
-    pd.DataFrame({"split": "test", "user": index, **columns}).to_parquet(folder / "per_user.parquet")
-    means = {name: sum(users) / len(users) for name in columns}
+    index, values = (users.keys(), [*users.values()]) if isinstance(users, dict) else (range(len(users)), users)
+    columns = {f"{metric}_at_{k}": values for metric in METRICS for k in CUTOFFS}
+    pd.DataFrame({"split": "test", "user": [*index], **columns}).to_parquet(folder / "per_user.parquet")
+    means = {name: sum(values) / len(values) for name in columns}
     means |= {f"{metric}_at_{k}": 1 / 3 for metric in ("coverage", "novelty") for k in CUTOFFS}
     record = {
         "status": "finished", "purpose": run.spec.purpose, "dataset": run.spec.dataset, "model": run.spec.model,
@@ -79,3 +95,87 @@ def write_run(root: Path, run: PlannedRun, users: list[float], **changes: object
 def write_all(root: Path, plan: Plan, **changes: object) -> None:
     for run in plan.runs:
         write_run(root, run, USERS[run.spec.model][run.seed], **changes)
+
+
+def write_winner(root: Path, plan: Plan, parameters: dict[str, object], **more: object) -> None:
+    """Let the searches of a study end with these parameters."""
+    for selection in plan.selections:
+        path = root / selection.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"parameters": parameters, **more}))
+
+
+def write_statistics(root: Path, dataset: str, statistics: dict[str, object]) -> Path:
+    path = root / f"data/prepared/{dataset}/statistics.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(statistics))
+    return path
+
+
+def write_interactions(root: Path, dataset: str, n_items: int, pairs: dict[str, list[tuple[int, int]]]) -> None:
+    """Write a prepared data set of ten users: split -> (user, item)."""
+    path = write_statistics(root, dataset, {**STATISTICS, "n_items": n_items})
+    rows = [(user, item, split) for split, found in pairs.items() for user, item in found]
+    frame = pd.DataFrame(rows, columns=["user", "item", "split"]).astype({"user": "int32", "item": "int32"})
+    frame.to_parquet(path.with_name("interactions.parquet"), index=False)
+
+
+def write_lists(root: Path, run: PlannedRun, lists: dict[int, list[int]]) -> None:
+    """Write the test lists of a run, and validation lists that must not count."""
+    rows = [("test", u, rank, item) for u, items in lists.items() for rank, item in enumerate(items, start=1)]
+    rows += [("valid", user, 1, item) for user in lists for item in range(10)]
+    frame = pd.DataFrame(rows, columns=["split", "user", "rank", "item"]).astype({"rank": "int16", "item": "int32"})
+    frame.assign(score=0.0).to_parquet(root / run.folder / "lists.parquet", index=False)
+
+
+def write_probe(root: Path, probe: PlannedProbe, recall: float, last: float | None = None) -> dict:
+    """Write a probe of two modalities and both as one; every zero-shot metric of one of them has the same value."""
+
+    def same(value: float | None) -> dict[str, float] | None:
+        names = [f"{metric}_at_{k}" for metric in ("recall", "ndcg") for k in (10, 20)]
+        return None if value is None else dict.fromkeys(names, value)
+
+    record = {
+        "dataset": probe.dataset, "features": probe.feature_set, "masked_share": 0.0, "code": "q1", "data": {},
+        "n_items": 40, "users": 12,
+        "probes": [
+            {"modality": name, "zero_shot": {"mean": same(recall / n), "last": same(last)}, "item_cf": item_cf}
+            for n, (name, item_cf) in enumerate(
+                (("image", {"10": 0.5, "20": 0.25, "50": None}), ("text", {}), ("all", {"10": 0.125})), start=1
+            )
+        ],
+        "floors": {
+            "random": {"10": 10 / 39, "20": 20 / 39, "50": 1.0}, "popularity": {"10": 0.375, "20": 0.5, "50": 1.0},
+            "zero_shot_random": same(0.0625), "zero_shot_popularity": same(0.1875),
+        },
+    }  # fmt: skip
+    path = root / probe.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record))
+    return record
+
+
+def write_alignment(root: Path, planned: PlannedAlignment, **changes: object) -> dict:
+    """Write the record of a finished pre-training."""
+    measures = ("recall_at_1", "recall_at_10", "mean_reciprocal_rank")
+    record = {
+        "status": "finished", "purpose": "alignment", "dataset": planned.dataset, "features": planned.feature_set,
+        "modality": planned.modality, "configuration": {"dim": 64}, "seed": 0, "device": "cpu",
+        "device_name": "a processor", "git": {"commit": "0123456789abcdef", "dirty": False}, "code": "a1", "data": {},
+        "n_parameters": 1234567, "items": {"total": 50, "trained": 44, "held_out": 5, "without_any": 1},
+        "absent": {"image": 3, "text": 0}, "epochs": 30,
+        "sources": {
+            "image": {"target": "patches", "measure": "mse", "baseline": 1.0, "untrained": 1.5, "trained": 0.75},
+            "text": {"target": "tokens", "measure": "nats", "baseline": 4.0, "untrained": 6.25, "trained": 3.5},
+        },
+        "retrieval": {
+            "query": "image", "candidates_from": "text", "queries": 5, "candidates": 20,
+            "chance": dict(zip(measures, (0.05, 0.5, 0.1799), strict=True)), "untrained": dict.fromkeys(measures, 0.0),
+            "trained": dict.fromkeys(measures, 0.8),
+        },
+        "wall_seconds": 1800.0, "cpu_seconds": 3600.0, "peak_memory_mb": 900.0, "peak_gpu_memory_mb": None, **changes,
+    }  # fmt: skip
+    path = root / planned.folder / "run.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record))
+    return record

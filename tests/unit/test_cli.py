@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from http_server import Answer, running_server
 
 from mmrepro import cli
 
@@ -69,6 +70,22 @@ def test_a_users_problem_is_one_line_on_stderr_and_exit_status_one(
     assert error.startswith("mmrepro: ") and error.endswith("\n") and error.count("\n") == 1
     assert message in error and "Traceback" not in error
     assert not Path("out").exists() or not any(p.is_file() and p.name != ".lock" for p in Path("out").rglob("*"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = {"dataset": "toy", "title": "Toy", "reader": "mmrec", "folder": "toy", "licence": "none"}
+    (tmp_path / "f.csv.part").symlink_to("/dev/full")
+    with running_server() as server:
+        server.answers["/f.csv"] = [Answer(b"a,b\n" * 20_000)]
+        config = tmp_path / "toy.yaml"
+        config.write_text(yaml.safe_dump({**dataset, "files": [{"name": "f.csv", "url": f"{server.url}/f.csv"}]}))
+        status, _, error = run(["fetch", str(config), "--output", str(tmp_path)], monkeypatch, capsys)
+    assert status == 1
+    assert error == "mmrepro: the disk is full; free some space and run the same command again\n"
+    assert not (tmp_path / "f.csv").exists() and not (tmp_path / "MANIFEST.json").exists()
 
 
 def test_installed_command_prints_no_traceback(tmp_path: Path) -> None:

@@ -8,17 +8,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from mmrepro.config import (
-    RELEASED_SWITCHES,
-    DatasetConfig,
-    FeatureSetConfig,
-    ModelConfig,
-    Protocol,
-    RunSpec,
-    StudyConfig,
-    content_hash,
-)
+from mmrepro.config import RELEASED_SWITCHES, DatasetConfig, ModelConfig, Protocol, RunSpec, content_hash
+from mmrepro.config_features import FeatureSetConfig
 from mmrepro.config_files import load, merge_parameters, validate
+from mmrepro.config_study import StudyConfig
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import model_class, model_names
 from mmrepro.schemas import schemas, write_schemas

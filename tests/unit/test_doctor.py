@@ -75,7 +75,7 @@ def test_generated_data_need_nothing(tmp_path: Path) -> None:
     assert text.endswith("everything needed can be had")
     assert "toy-a" in text and "generated" in text
     train = next(line.split() for line in text.splitlines() if line.startswith("  train"))
-    assert train[:4] == ["train", "12", "2000", "MB"]  # 2 data sets x 3 models x 2 seeds
+    assert train[:4] == ["train", "10", "2000", "MB"]  # 2 data sets x (2 models x 2 seeds + popularity)
 
 
 def test_urls_are_asked_for_status_and_size(tmp_path: Path, url: str) -> None:

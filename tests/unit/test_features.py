@@ -6,7 +6,7 @@ import pytest
 import torch
 from features_hand_made import CLIP, feature_set, make_items, write_images
 
-from mmrepro.config import FeatureSetConfig
+from mmrepro.config_features import FeatureSetConfig
 from mmrepro.config_files import load
 from mmrepro.errors import MmreproError
 from mmrepro.features.encoders.open_clip import load_model
@@ -171,4 +171,5 @@ def test_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
 def test_feature_set_files_are_valid_named_alike_and_put_the_image_first(path: Path) -> None:
     config = load(FeatureSetConfig, path)
     assert config.feature_set == path.stem
-    assert next(iter(config.modalities)) == ("image" if "image" in config.modalities else "text")
+    first = next(name for name in ("image", "text", "unified") if name in config.modalities)
+    assert next(iter(config.modalities)) == first

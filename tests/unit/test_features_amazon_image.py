@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmrepro.config import AmazonImageEncoder
+from mmrepro.config_features import AmazonImageEncoder
 from mmrepro.errors import MmreproError
 from mmrepro.features.encoders import amazon_image
 from mmrepro.features.encoders.amazon_image import encode_amazon_image

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mmrepro.errors import MmreproError
-from mmrepro.features.extract import fill_missing
+from mmrepro.features.encoders import fill_missing
 from mmrepro.features.item_graph import build_item_graph, load_neighbours
 from mmrepro.features.table import FeatureTable, present_items
 from mmrepro.provenance import file_sha256, write_json

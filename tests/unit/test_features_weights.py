@@ -6,7 +6,7 @@ import pytest
 import torch
 from features_hand_made import CLIP, feature_set
 
-from mmrepro.config import Encoder
+from mmrepro.config_features import Encoder
 from mmrepro.errors import MmreproError
 from mmrepro.features.devices import choose_device, torch_threads
 from mmrepro.features.weights import local_weights, weights_label

@@ -7,17 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-import requests
 from http_server import Answer, running_server
 from pydantic import ValidationError
 
 from mmrepro.config import DatasetConfig
-from mmrepro.datasets.download import Interrupted, Retry, check_status
+from mmrepro.datasets.download import Retry
 from mmrepro.datasets.fetch import MANIFEST, fetch
 from mmrepro.errors import MmreproError
 
@@ -347,33 +344,6 @@ def test_web_page_is_not_taken_for_the_file(tmp_path: Path) -> None:
             fetch(dataset(url=f"{server.url}/ratings.csv"), tmp_path, None, RETRY)
         assert len(server.asked) == 1
     assert contents(tmp_path) == set()
-
-
-def asked_after(header: str, tmp_path: Path) -> float:
-    """Seconds until a file arrives whose server first says 429 with this Retry-After."""
-    with running_server() as server:
-        server.answers["/ratings.csv"] = [Answer(b"busy", 429, {"Retry-After": header}), Answer(CONTENT)]
-        start = time.monotonic()
-        fetch(dataset(url=f"{server.url}/ratings.csv"), tmp_path, None, RETRY)
-        return time.monotonic() - start
-
-
-def test_server_that_asks_for_patience_gets_it(tmp_path: Path) -> None:
-    assert asked_after("1", tmp_path) >= 1
-
-
-@pytest.mark.parametrize("header", ["Mon, 04 Mar 2024 10:00:00 GMT", "soon", "-1", "1.5e9"])
-def test_patience_that_cannot_be_understood_is_none(tmp_path: Path, header: str) -> None:
-    assert asked_after(header, tmp_path) < 1
-
-
-def test_patience_is_bounded(tmp_path: Path) -> None:
-    answer = requests.Response()
-    for header in ("86400", format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)):
-        answer.status_code, answer.headers["Retry-After"] = 429, header
-        with pytest.raises(Interrupted) as interrupted:
-            check_status(answer)
-        assert interrupted.value.wait == 120
 
 
 def test_optional_file_is_copied_where_the_mirror_has_it_and_left_out_where_not(tmp_path: Path) -> None:

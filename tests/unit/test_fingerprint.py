@@ -13,12 +13,14 @@ from mmrepro.fingerprint import STAGES, fingerprint, reachable, training_fingerp
 from mmrepro.models.base import model_names
 
 SOURCE = Path(__file__).parents[2] / "src/mmrepro"
-MODELS = {"bpr", "cm3", "lightgcn", "popularity", "vbpr"}
+MODELS = {"alignrec", "bpr", "cm3", "lightgcn", "popularity", "vbpr"}
 PARTS = {
     "fetch": "mmrec",
     "prepare": "mmrec",
     "extract": "open_clip",
     "item_graph": None,
+    "align_content": None,
+    "probe": None,
     "select": None,
     "tables": None,
 }
@@ -109,8 +111,8 @@ def test_edits_that_change_no_number_change_nothing(changed_by: Edit, file: str,
         ("ops/losses.py", "PAIR_TEMPERATURE = 4.0", "PAIR_TEMPERATURE = 5.0", {"cm3"}),
         ("ops/losses.py", "BPR_EPSILON + torch.sigmoid", "torch.sigmoid", {"bpr", "lightgcn", "vbpr"}),
         ("ops/losses.py", "BPR_EPSILON = 1e-10", "BPR_EPSILON = 1e-9", {"bpr", "lightgcn", "vbpr"}),
-        ("ops/graphs.py", "_LayerSum.apply(graph, start", "_LayerSum.apply(graph, 2 * start", {"lightgcn", "cm3"}),
-        ("ops/graphs.py", "return layer_sum(graph, start, layers) /", "return 2 * layer_sum(graph, start, layers) /", {"lightgcn"}),
+        ("ops/graphs.py", "_LayerSum.apply(graph, start", "_LayerSum.apply(graph, 2 * start", {"alignrec", "lightgcn", "cm3"}),
+        ("ops/graphs.py", "return layer_sum(graph, start, layers) /", "return 2 * layer_sum(graph, start, layers) /", {"alignrec", "lightgcn"}),
         ("ops/fusion.py", "PARALLEL_MARGIN = 1e-6", "PARALLEL_MARGIN = 1e-5", {"cm3"}),
         ("models/vbpr.py", "2 * size)", "3 * size)", {"vbpr"}),
         ("models/popularity.py", "np.bincount(self._items", "np.bincount(self._items % 5", {"popularity"}),
@@ -136,8 +138,12 @@ def test_what_every_run_goes_through_changes_all_runs(changed_by: Edit, file: st
     assert not changed & {"fetch", "prepare", "extract", "item_graph"}
 
 
-def test_neighbour_search_changes_the_item_graph_and_no_training(changed_by: Edit) -> None:
-    assert changed_by("ops/neighbours.py", ".float().clamp_(-1, 1)", ".float().clamp_(0, 1)") == {"item_graph"}
+def test_neighbour_search_changes_the_item_graph_and_the_model_that_searches_itself(changed_by: Edit) -> None:
+    assert changed_by("ops/neighbours.py", ".float().clamp_(-1, 1)", ".float().clamp_(0, 1)") == {
+        "item_graph",
+        "probe",
+        "train alignrec",
+    }
 
 
 def test_reader_changes_the_stages_that_read(changed_by: Edit) -> None:
@@ -147,7 +153,7 @@ def test_reader_changes_the_stages_that_read(changed_by: Edit) -> None:
 
 def test_command_line_and_plan_change_no_training(changed_by: Edit) -> None:
     assert not changed_by("cli.py", "count = import_runs", "count = 1 + import_runs") & trained(*MODELS)
-    assert not changed_by("plan.py", 'NO_FEATURES = "none"', 'NO_FEATURES = "nothing"') & trained(*MODELS)
+    assert not changed_by("layout.py", 'NO_FEATURES = "none"', 'NO_FEATURES = "nothing"') & trained(*MODELS)
 
 
 def test_reachable_follows_methods_constants_and_base_classes() -> None:

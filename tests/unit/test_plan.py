@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
-from mmrepro.config import StudyConfig
 from mmrepro.config_files import validate
+from mmrepro.config_study import StudyConfig
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import model_class
-from mmrepro.plan import Plan, PlannedRun, complete, make_plan, plan_hash, plan_of_file
+from mmrepro.plan import Plan, PlannedRun, complete, plan_hash
+from mmrepro.planning import make_plan, plan_of_file
 
 ROOT = Path(__file__).parents[2]
 STUDY: dict[str, Any] = {
@@ -43,7 +44,7 @@ def the_run(study: Plan, model: str, dataset: str = "mini-baby", seed: int = 0) 
 def test_there_is_one_run_for_each_cell_and_seed_each_in_its_own_folder() -> None:
     study = plan()
     cells = {(r.spec.dataset, r.spec.model, r.seed) for r in study.runs}
-    assert len(study.runs) == len(cells) == len(folders(study.runs)) == 2 * 3 * 2
+    assert len(study.runs) == len(cells) == len(folders(study.runs)) == 2 * 2 * 2 + 2 * 1  # popularity draws nothing
     assert study.trials == () and study.selections == ()
 
 
@@ -80,7 +81,7 @@ def test_shared_parameters_reach_the_models_that_have_them_and_a_models_own_win(
         ),
         (
             {"features": {"mini-bby": "posters"}},
-            "`features` names unknown data set 'mini-bby'; did you mean 'mini-baby'?",
+            "`features` names unknown data set or model 'mini-bby'; did you mean 'mini-baby'?",
         ),
         ({"features": {}}, "tiny.yaml: no feature set for data set 'mini-baby'; add `features: {mini-baby: NAME}`"),
         ({"parameters": {"lightgnc": {}}}, "`parameters` names unknown model 'lightgnc'; did you mean 'lightgcn'?"),
@@ -112,7 +113,7 @@ def test_command_line_slices_a_study_file() -> None:
     study = plan_of_file(Path("config/studies/miniature.yaml"), ROOT, **changes)
     whole = plan_of_file(Path("config/studies/miniature.yaml"), ROOT)
     assert [(r.spec.model, r.spec.dataset, r.seed) for r in study.runs] == [
-        ("popularity", "mini-elec", 1),
+        ("popularity", "mini-elec", 0),  # draws nothing
         ("cm3", "mini-elec", 1),
     ]
     assert folders(study.runs) < folders(whole.runs)
@@ -225,8 +226,8 @@ def test_plan_does_not_depend_on_the_order_of_keys_in_files(tmp_path: Path) -> N
         data = yaml.safe_load(path.read_text())
         if path.parent.name != "features":  # the order of modalities is part of a feature set
             path.write_text(yaml.safe_dump(data, sort_keys=True))
-    file = Path("config/studies/posters.yaml")
-    ours, theirs = plan_of_file(file, ROOT), plan_of_file(file, tmp_path)
+    file = Path("config/studies/posters.yaml")  # without comparisons, whose first row is the one compared with
+    ours, theirs = (plan_of_file(file, root, comparisons={}) for root in (ROOT, tmp_path))
     assert plan_hash(ours) == plan_hash(theirs)
     assert folders(ours.trials) == folders(theirs.trials)
 
@@ -247,8 +248,10 @@ def test_order_of_modalities_moves_the_runs_that_use_them(tmp_path: Path) -> Non
 def test_every_study_resolves_into_a_plan(path: Path) -> None:
     plan = plan_of_file(path.relative_to(ROOT), ROOT)
     study = plan.study
-    assert len(plan.runs) == len(study.datasets) * len(study.models) * len(study.seeds) * len(study.protocols)
-    for run in (*plan.runs, *plan.trials):  # a search completes the parameters of final runs
+    seeds = sum(len(study.seeds) if model.draws else 1 for model in plan.models.values())
+    assert len(plan.runs) == len(study.datasets) * seeds * len(study.protocols)
+    assert set(plan.comparisons) == set(study.comparisons)
+    for run in plan.jobs:  # a search completes the parameters of final runs
         cls = model_class(run.spec.model)
         values = cls.Parameters.model_validate(run.spec.parameters).model_dump()
         assert {key: values[key] for key in run.spec.parameters} == run.spec.parameters

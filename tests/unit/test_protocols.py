@@ -23,7 +23,8 @@ from planted import (
     write_planted,
 )
 
-from mmrepro.config import RELEASED_SWITCHES, Protocol, ProtocolConfig, RunSpec, StudyConfig
+from mmrepro.config import RELEASED_SWITCHES, Protocol, ProtocolConfig, RunSpec
+from mmrepro.config_study import StudyConfig
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.evaluation.ranking import make_scorer

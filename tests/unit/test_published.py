@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hand_made import REPOSITORY, STUDY_FILE, make_root, write_all, write_run
+from hand_made import REPOSITORY, STUDY_FILE, make_root, write_alignment, write_all, write_probe, write_run
 
 from mmrepro.errors import MmreproError
 from mmrepro.reporting.publish import publish_reference
@@ -11,7 +11,10 @@ from mmrepro.reporting.published import COLUMNS, load_published
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Path:
-    write_all(tmp_path, make_root(tmp_path))
+    plan = make_root(tmp_path)
+    write_all(tmp_path, plan)
+    for probe in plan.probes:
+        write_probe(tmp_path, probe, 0.5)
     return tmp_path
 
 
@@ -68,7 +71,12 @@ def test_publishing_writes_tables_and_records_without_paths_of_this_machine(whol
     assert folder == whole / "results/reference/hand"
     lines = [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
     assert [line["folder"] for line in lines] == sorted(line["folder"] for line in lines)
-    assert len(lines) == 12
+    assert len(lines) == 10
+    probes = [json.loads(line) for line in (folder / "probes.jsonl").read_text().splitlines()]
+    assert [line["folder"] for line in probes] == [
+        f"results/probes/{name}/miniature.json" for name in ("toy-a", "toy-b")
+    ]
+    assert not (folder / "alignments.jsonl").exists()  # nothing is pre-trained
     assert {line["git"]["commit"] for line in lines} == {"0123456789abcdef"}
     assert "open_clip ViT-B-32 weights.bin" in (folder / "runs.jsonl").read_text()
     everything = "".join(path.read_text() for path in folder.rglob("*") if path.suffix != ".svg" and path.is_file())
@@ -80,7 +88,7 @@ def test_publishing_writes_tables_and_records_without_paths_of_this_machine(whol
 
 
 def test_publishing_refuses_holes_dirty_code_and_different_code(tmp_path: Path) -> None:
-    plan = make_root(tmp_path, datasets=["toy-a"], models=["popularity"])
+    plan = make_root(tmp_path, datasets=["toy-a"], models=["lightgcn"])
     first, second = plan.runs
     target = tmp_path / "results/reference"
     with pytest.raises(MmreproError, match="not finished"):
@@ -95,7 +103,7 @@ def test_publishing_refuses_holes_dirty_code_and_different_code(tmp_path: Path) 
     (tmp_path / first.folder).rmdir()
     write_run(tmp_path, first, [0.5], git={"commit": "a" * 40, "dirty": False})
     write_run(tmp_path, second, [0.5], git={"commit": "b" * 40, "dirty": False}, code="f" * 16)
-    with pytest.raises(MmreproError, match=r"runs of 'popularity' made from different code: .*seed"):
+    with pytest.raises(MmreproError, match=r"runs of 'lightgcn' made from different code: .*seed"):
         publish_reference(STUDY_FILE, target, tmp_path)
     assert not target.exists() or not any(target.iterdir())
     record = tmp_path / second.folder / "run.json"
@@ -103,3 +111,41 @@ def test_publishing_refuses_holes_dirty_code_and_different_code(tmp_path: Path) 
         record.read_text().replace("f" * 16, json.loads((tmp_path / first.folder / "run.json").read_text())["code"])
     )
     assert (publish_reference(STUDY_FILE, target, tmp_path) / "runs.jsonl").is_file()
+
+
+def test_publishing_takes_pretraining_along_and_refuses_what_is_missing_or_unclear(tmp_path: Path) -> None:
+    plan = make_root(tmp_path, datasets=["toy-a"], models=["cm3"], features={"default": "alignrec-miniature"})
+    write_all(tmp_path, plan)
+    (planned,), (probe,), target = plan.alignments, plan.probes, tmp_path / "results/reference"
+    write_probe(tmp_path, probe, 0.5)
+    with pytest.raises(MmreproError, match=f"not finished: {planned.folder.as_posix()}; run"):
+        publish_reference(STUDY_FILE, target, tmp_path)
+    write_alignment(tmp_path, planned, git={"commit": "a" * 40, "dirty": True})
+    with pytest.raises(MmreproError, match=f"uncommitted code: {planned.folder.as_posix()}; commit"):
+        publish_reference(STUDY_FILE, target, tmp_path)
+    write_alignment(tmp_path, planned, configuration={"weights": "/home/someone/towers.bin"})
+    (tmp_path / probe.path).unlink()
+    with pytest.raises(MmreproError, match=f"not finished: {probe.path.as_posix()}; run"):
+        publish_reference(STUDY_FILE, target, tmp_path)
+    write_probe(tmp_path, probe, 0.5)
+    folder = publish_reference(STUDY_FILE, target, tmp_path)
+    (line,) = (folder / "alignments.jsonl").read_text().splitlines()
+    assert json.loads(line)["folder"] == planned.folder.as_posix()
+    assert json.loads(line)["configuration"] == {"weights": "towers.bin"}
+
+
+def test_variants_of_a_comparison_are_published_with_the_rest(tmp_path: Path) -> None:
+    comparison = {"title": "Layers", "models": ["lightgcn"]}
+    comparison["variants"] = {"as it is": {}, "one": {"parameters": {"n_layers": 1}}}
+    plan = make_root(tmp_path, datasets=["toy-a"], models=["lightgcn"], comparisons={"layers": comparison})
+    write_all(tmp_path, plan)
+    target = tmp_path / "results/reference"
+    folders = sorted(run.folder.as_posix() for run in plan.final_runs)
+    with pytest.raises(MmreproError, match="not finished"):
+        publish_reference(STUDY_FILE, target, tmp_path)
+    for run in plan.final_runs:
+        if not (tmp_path / run.folder).exists():
+            write_run(tmp_path, run, [0.5, 0.25])
+    folder = publish_reference(STUDY_FILE, target, tmp_path)
+    assert [json.loads(line)["folder"] for line in (folder / "runs.jsonl").read_text().splitlines()] == folders
+    assert len(folders) == 4 and (folder / "tables/layers.tex").is_file()

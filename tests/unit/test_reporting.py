@@ -4,12 +4,25 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hand_made import CODE, STUDY_FILE, USERS, make_root, write_all, write_run
+from hand_made import (
+    ABLATION,
+    CODE,
+    STATISTICS,
+    STUDY_FILE,
+    USERS,
+    make_root,
+    write_alignment,
+    write_all,
+    write_interactions,
+    write_lists,
+    write_probe,
+    write_run,
+    write_statistics,
+    write_winner,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmrepro.config import StudyConfig
-from mmrepro.config_files import load
 from mmrepro.errors import MmreproError
 from mmrepro.plan import Plan
 from mmrepro.reporting.degree_figure import at_least, draw_degrees
@@ -142,8 +155,8 @@ def test_holes_are_marked_and_the_rest_is_still_a_table(tmp_path: Path) -> None:
     text = (folder / "tables/main.md").read_text()
     assert "| not run |" in re.sub(" +", " ", text)
     assert "cm3 [1 of 2 seeds]" in text
-    assert "Not run: 9 of 12 runs: toy-a/popularity/fair seed 0" in text
-    assert json.loads((folder / "summary.json").read_text())["holes"] == 9
+    assert "Not run: 7 of 10 runs: toy-a/popularity/fair seed 0" in text
+    assert json.loads((folder / "summary.json").read_text())["holes"] == 7
 
 
 def test_a_table_of_nothing_can_be_built(tmp_path: Path) -> None:
@@ -156,15 +169,40 @@ def test_a_table_of_nothing_can_be_built(tmp_path: Path) -> None:
 def test_an_unfinished_record_is_a_hole(tmp_path: Path) -> None:
     plan = make_root(tmp_path)
     write_run(tmp_path, plan.runs[0], USERS["popularity"][0], status="running")
-    assert json.loads((build(tmp_path) / "summary.json").read_text())["holes"] == 12
+    assert json.loads((build(tmp_path) / "summary.json").read_text())["holes"] == 10
 
 
-def test_building_twice_gives_the_same_bytes_and_exactly_the_listed_files(whole: Path) -> None:
-    folder = build(whole)
-    first = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert set(first) == set(table_files(load(StudyConfig, whole / STUDY_FILE)))
-    build(whole)
-    assert first == {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_building_twice_gives_the_same_bytes_and_exactly_the_listed_files(tmp_path: Path) -> None:
+    features = {"default": "miniature", "toy-b": "alignrec-miniature"}
+    space = {"lightgcn": {"n_layers": [2]}}
+    plan = make_root(tmp_path, features=features, comparisons={"ablation": ABLATION}, search={"space": space})
+    write_winner(tmp_path, plan, {"n_layers": 2})
+    write_all(tmp_path, plan)
+    write_interactions(tmp_path, "toy-a", 3, {"train": [(0, 0)], "test": [(0, 1)]})
+    for run in plan.runs:
+        write_lists(tmp_path, run, {0: [1]})
+    for probe in plan.probes[1:]:
+        write_probe(tmp_path, probe, 0.5)
+    write_alignment(tmp_path, plan.alignments[0])
+    folder = build(tmp_path)
+    first = files(folder)
+    assert set(first) == set(table_files(plan))
+    assert {f"tables/{name}.tex" for name in ("ablation", "feature_quality", "long_tail")} < {*map(str, first)}
+    build(tmp_path)
+    assert first == files(folder)
+    assert json.loads(first[Path("summary.json")])["holes"] == 4  # two variants of two seeds that were not run
+
+
+def test_a_study_without_comparisons_probes_and_encoders_has_no_such_tables(tmp_path: Path) -> None:
+    plan = make_root(tmp_path, models=["popularity", "lightgcn"], focus="lightgcn")
+    folder = build(tmp_path)
+    assert set(files(folder)) == set(table_files(plan))
+    tables = {"main", "datasets", "significance", "cost", "long_tail", "short_history"}
+    assert {path.stem for path in table_files(plan) if path.parent.name == "tables"} == tables
 
 
 def test_times_stand_in_the_cost_table_and_nowhere_else(whole: Path) -> None:
@@ -177,7 +215,7 @@ def test_times_stand_in_the_cost_table_and_nowhere_else(whole: Path) -> None:
     changed = {path.name for path, content in before.items() if path.read_bytes() != content}
     assert changed == {"cost.csv", "cost.md"}
     cost = pd.read_csv(folder / "tables/cost.csv")
-    assert cost["wall_hours"].tolist() == [4.0] * 6  # two seeds of two hours
+    assert cost["wall_hours"].tolist() == [4.0, 4.0, 2.0] * 2  # two seeds of two hours; popularity has one
 
 
 def test_footer_says_encoders_missing_features_protocol_and_note(whole: Path) -> None:
@@ -234,21 +272,6 @@ def test_special_characters_are_escaped_in_both_forms() -> None:
     assert r"**50% & {1} \ ~ ^ # $ \| \***" in to_markdown(table)
 
 
-STATISTICS = {
-    "n_users": 10, "n_items": 5, "density": 0.5, "interactions": {"train": 20, "valid": 2, "test": 3},
-    "cold_users": {"valid": 0, "test": 1}, "cold_items": {"valid": 4, "test": 2},
-    "items_without_image": 1, "items_without_text": 0, "items_dropped": {"image": 2},
-    "user_degrees": {"degree": [0, 1, 4], "count": [1, 5, 4]}, "item_degrees": {"degree": [2, 7], "count": [2, 3]},
-}  # fmt: skip
-
-
-def write_statistics(root: Path, dataset: str, statistics: dict[str, object]) -> Path:
-    path = root / f"data/prepared/{dataset}/statistics.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(statistics))
-    return path
-
-
 def test_dataset_table_reads_the_statistics(whole: Path) -> None:
     path = write_statistics(whole, "toy-a", STATISTICS)
     folder = build(whole)
@@ -303,9 +326,7 @@ def test_search_table_lists_every_trial_and_the_winner(tmp_path: Path) -> None:
     for number, trial in enumerate(plan.trials[:3]):
         write_run(tmp_path, trial, [number / 10, number / 10])
     winner = {key: plan.trials[2].spec.parameters[key] for key in ("n_layers", "reg_weight")}
-    path = tmp_path / plan.selections[0].path
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"parameters": winner, "select_on": "valid", "metric": "recall_at_20"}))
+    write_winner(tmp_path, plan, winner, select_on="valid", metric="recall_at_20")
     write_all(tmp_path, plan)
     folder = build(tmp_path)
     frame = pd.read_csv(folder / "tables/search.csv")
@@ -318,12 +339,10 @@ def test_search_table_lists_every_trial_and_the_winner(tmp_path: Path) -> None:
 
 def test_a_run_with_another_winner_than_the_present_one_is_a_hole(tmp_path: Path) -> None:
     plan = searched(tmp_path)
-    path = tmp_path / plan.selections[0].path
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"parameters": {"n_layers": 2, "reg_weight": 0.1}}))
+    write_winner(tmp_path, plan, {"n_layers": 2, "reg_weight": 0.1})
     write_all(tmp_path, plan)
     assert json.loads((build(tmp_path) / "summary.json").read_text())["holes"] == 0
-    path.write_text(json.dumps({"parameters": {"n_layers": 3, "reg_weight": 0.1}}))
+    write_winner(tmp_path, plan, {"n_layers": 3, "reg_weight": 0.1})
     assert main_row(build(tmp_path), model="lightgcn")["verdict"] == "not run"
 
 

@@ -1,10 +1,9 @@
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 from filelock import FileLock
-from hand_made import STUDY_FILE, USERS, make_root, write_all, write_run
+from hand_made import STUDY_FILE, USERS, make_root, write_all, write_run, write_winner
 
 from mmrepro.reporting.status import log_file, status
 
@@ -17,14 +16,14 @@ def counts(text: str, name: str) -> list[int]:
 def test_nothing_done_yet(tmp_path: Path) -> None:
     make_root(tmp_path)
     text = status(STUDY_FILE, tmp_path)
-    assert counts(text, "final runs") == [0, 0, 0, 12, 12]  # done, running, failed, left, all
+    assert counts(text, "final runs") == [0, 0, 0, 10, 10]  # done, running, failed, left, all
     assert "remaining: no estimate yet" in text
 
 
 def test_all_done(tmp_path: Path) -> None:
     write_all(tmp_path, make_root(tmp_path))
     text = status(STUDY_FILE, tmp_path)
-    assert counts(text, "final runs") == [12, 0, 0, 0, 12]
+    assert counts(text, "final runs") == [10, 0, 0, 0, 10]
     assert "nothing is left to train" in text
 
 
@@ -39,7 +38,7 @@ def test_running_failed_and_left_are_told_apart(tmp_path: Path) -> None:
     log.write_text("one\ntwo\n\n 10%|#\r 90%|#########\nthree\nfour\nfive\nmmrepro: loss is NaN\n")
     with FileLock(tmp_path / running.folder / ".lock"):
         text = status(STUDY_FILE, tmp_path)
-    assert counts(text, "final runs") == [0, 1, 1, 10, 12]
+    assert counts(text, "final runs") == [0, 1, 1, 8, 10]
     assert f"running: {running.folder.as_posix()}" in text
     shown = text.split(f"failed: {failed.folder.as_posix()}\n")[1].splitlines()
     assert shown == ["     90%|#########", "    three", "    four", "    five", "    mmrepro: loss is NaN"]
@@ -73,8 +72,8 @@ def test_estimate_prefers_runs_of_the_same_data_set(tmp_path: Path) -> None:
         if wall is not None:
             write_run(tmp_path, run, USERS["cm3"][0], wall_seconds=wall)
     text = status(STUDY_FILE, tmp_path)
-    # left: cm3 seed 1 on each data set, 10 and 30 minutes; popularity four times, nothing known
-    assert "about 40 min of training, one job after another, and 4 jobs with no estimate yet" in text
+    # left: cm3 seed 1 on each data set, 10 and 30 minutes; popularity on both, nothing known
+    assert "about 40 min of training, one job after another, and 2 jobs with no estimate yet" in text
 
 
 def test_estimate_falls_back_to_the_same_model_on_other_data_sets(tmp_path: Path) -> None:
@@ -89,14 +88,12 @@ def test_trials_are_counted_apart_and_an_outdated_final_is_left_not_failed(tmp_p
     plan = make_root(
         tmp_path, datasets=["toy-a"], models=["lightgcn"], search={"space": {"lightgcn": {"n_layers": [2, 3]}}}
     )
-    path = tmp_path / plan.selections[0].path
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"parameters": {"n_layers": 2}}))
+    write_winner(tmp_path, plan, {"n_layers": 2})
     write_all(tmp_path, plan)
     log = tmp_path / log_file(plan.runs[0])
     log.parent.mkdir(parents=True)
     log.write_text("finished\n")
-    path.write_text(json.dumps({"parameters": {"n_layers": 3}}))
+    write_winner(tmp_path, plan, {"n_layers": 3})
     write_run(tmp_path, plan.trials[0], [0.5])
     text = status(STUDY_FILE, tmp_path)
     assert counts(text, "trials") == [1, 0, 0, 1, 2]

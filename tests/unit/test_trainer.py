@@ -50,7 +50,7 @@ class Stopped(Exception):
     """Stands for a kill."""
 
 
-@pytest.mark.parametrize("name", ["bpr", "lightgcn", "vbpr", "cm3"])
+@pytest.mark.parametrize("name", ["bpr", "lightgcn", "vbpr", "alignrec", "cm3"])
 def test_two_runs_of_one_seed_are_equal_bit_for_bit_and_another_seed_is_not(name: str) -> None:
     first, second, other = (planted_trainer(name, FAIR, seed=seed) for seed in (3, 3, 4))
     outcome = first.fit()
@@ -66,7 +66,7 @@ def test_two_processes_with_two_threads_are_equal_bit_for_bit() -> None:
     assert first == second
 
 
-@pytest.mark.parametrize("name", ["bpr", "lightgcn", "vbpr", "cm3"])
+@pytest.mark.parametrize("name", ["bpr", "lightgcn", "vbpr", "alignrec", "cm3"])
 def test_training_learns_the_planted_structure(name: str) -> None:
     outcome = planted_trainer(name, FAIR, max_epochs=12).fit()
     recall = [record["valid"]["recall_at_20"] for record in outcome.history]
@@ -127,7 +127,7 @@ def stop_after(epochs: int, seen: list[int]) -> Any:
 
 
 @pytest.mark.parametrize("protocol", [FAIR, RELEASED], ids=["fair", "released"])
-@pytest.mark.parametrize("name", ["lightgcn", "cm3"])
+@pytest.mark.parametrize("name", ["lightgcn", "alignrec", "cm3"])
 def test_a_stopped_run_resumes_and_ends_as_an_uninterrupted_one(tmp_path: Path, name: str, protocol: Protocol) -> None:
     whole = planted_trainer(name, protocol, max_epochs=9)
     expected = whole.fit()
@@ -175,7 +175,7 @@ def test_a_damaged_checkpoint_is_discarded(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-@pytest.mark.parametrize("name", ["lightgcn", "cm3"])
+@pytest.mark.parametrize("name", ["lightgcn", "alignrec", "cm3"])
 def test_training_in_bfloat16_learns_too_and_keeps_float32_parameters(name: str) -> None:
     exact = planted_trainer(name, FAIR, max_epochs=8).fit()
     trainer = planted_trainer(name, FAIR, max_epochs=8, precision="bfloat16")

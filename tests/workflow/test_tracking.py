@@ -8,11 +8,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mmrepro.errors import MmreproError
-from mmrepro.plan import Plan, PlannedRun, complete, plan_of_file
+from mmrepro.plan import Plan, PlannedAlignment, PlannedRun, complete
+from mmrepro.planning import plan_of_file
 from mmrepro.tracking import import_runs
 
 ROOT = Path(__file__).parents[2]
@@ -23,10 +25,22 @@ STUDY_TEXT = """
 study: tiny
 title: A tiny study
 datasets: [shop]
-models: [popularity, lightgcn]
+models: [popularity, lightgcn, vbpr]
+features: {default: aligned}
+feature_quality: []
 seeds: [0, 1]
 protocols: {fair: {}, same: {}, masked: {base: fair, mask_at_test: train}}
 search: {space: {lightgcn: {n_layers: [1, 2]}}}
+"""
+
+FEATURES = """
+feature_set: aligned
+modalities:
+  unified:
+    encoder: alignrec
+    sources: {image: {kind: image, side: 8, patch: 4}, text: {kind: text, length: 4}}
+    dim: 8
+    heads: 2
 """
 
 
@@ -61,13 +75,36 @@ def write_run(root: Path, planned: PlannedRun, **changes: object) -> None:
     (folder / "history.jsonl").write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
 
 
+def write_alignment(root: Path, planned: PlannedAlignment, **changes: object) -> None:
+    folder = root / planned.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    chance, trained = {"recall_at_1": 0.05}, {"recall_at_1": 0.75}
+    losses = {"target": "tokens", "measure": "nats a token", "baseline": 4.0, "untrained": 6.0, "trained": 3.0}
+    record = {
+        "status": "finished",
+        "configuration": {"dim": 8, "sources": {"image": {"patch": 4}}},
+        "seed": 3,
+        "device": "cpu",
+        "git": {"commit": "0123abcd", "dirty": False},
+        "code": "beef",
+        "epochs": 2,
+        "sources": {"text": losses},
+        "retrieval": {"query": "image", "candidates": 20, "chance": chance, "untrained": None, "trained": trained},
+        "wall_seconds": 5.0,
+    }
+    (folder / "run.json").write_text(json.dumps(record | changes))
+    epochs = [{"epoch": n, "loss": 4 / n, "terms": {"text": 3 / n}, "held_out": {"text": 6 / n}} for n in (1, 2)]
+    (folder / "history.jsonl").write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A folder with a study of its own whose trials, selections and runs are all finished."""
     shutil.copytree(ROOT / "config/models", tmp_path / "config/models")
     shutil.copytree(ROOT / "config/schema", tmp_path / "config/schema")
-    for name in ("studies", "datasets"):
+    for name in ("studies", "datasets", "features"):
         (tmp_path / "config" / name).mkdir()
+    (tmp_path / "config/features/aligned.yaml").write_text(FEATURES)
     dataset = {"dataset": "shop", "title": "A shop", "reader": "mmrec", "folder": "shop", "licence": "none"}
     (tmp_path / "config/datasets/shop.yaml").write_text(json.dumps(dataset))
     (tmp_path / STUDY).write_text(STUDY_TEXT)
@@ -75,8 +112,10 @@ def root(tmp_path: Path) -> Path:
     for selection in plan.selections:
         (tmp_path / selection.path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / selection.path).write_text(json.dumps({"parameters": {"n_layers": 2}}))
-    for planned in (*plan.runs, *plan.trials):
+    for planned in plan.jobs:
         write_run(tmp_path, planned)
+    for alignment in plan.alignments:
+        write_alignment(tmp_path, alignment)
     return tmp_path
 
 
@@ -87,7 +126,7 @@ def database(root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def folders(plan: Plan) -> set[str]:
-    return {str(run.folder) for run in (*plan.runs, *plan.trials)}
+    return {str(job.folder) for job in (*plan.jobs, *plan.alignments)}
 
 
 def tracked(uri: str) -> dict:
@@ -123,17 +162,31 @@ def check_contents(uri: str, plan: Plan) -> None:
     assert [(point.step, point.value) for point in curve] == [(1, 0.1), (2, 0.2), (3, 0.3)]
     loss = client.get_metric_history(run.info.run_id, "history/terms/bpr")
     assert [point.value for point in loss] == [0.5, 0.25, 0.5 / 3]
+    check_alignment(client, runs[str(plan.alignments[0].folder)])
+
+
+def check_alignment(client: Any, run: Any) -> None:
+    assert run.info.run_name == "shop aligned unified encoder"
+    expected = {"mmrepro.kind": "alignment", "study": "tiny", "dataset": "shop", "features": "aligned", "seed": "3"}
+    assert (
+        expected | {"modality": "unified", "git_commit": "0123abcd", "code": "beef"}
+    ).items() <= run.data.tags.items()
+    assert {"dim": "8", "sources.image.patch": "4", "run.device": "cpu"}.items() <= run.data.params.items()
+    finals = {"sources/text/untrained": 6.0, "sources/text/trained": 3.0, "retrieval/trained/recall_at_1": 0.75}
+    assert (finals | {"cost/wall_seconds": 5.0, "cost/epochs": 2.0}).items() <= run.data.metrics.items()
+    curve = client.get_metric_history(run.info.run_id, "history/held_out/text")
+    assert [(point.step, point.value) for point in curve] == [(1, 6.0), (2, 3.0)]
 
 
 def test_default_database_shows_each_run_once_however_often_it_is_imported(root, database):
     plan = plan_of_file(STUDY, root)
-    assert import_runs(STUDY, root) == len(folders(plan)) == 10
+    assert import_runs(STUDY, root) == len(folders(plan)) == 13
     check_contents(database, plan)
     before = {folder: run.info.run_id for folder, run in tracked(database).items()}
     assert import_runs(STUDY, root) == 0
     assert {folder: run.info.run_id for folder, run in tracked(database).items()} == before
     receipt = json.loads((root / "results/tiny/tracking.json").read_text())
-    assert receipt == {"study": "tiny", "runs": 8, "trials": 2}
+    assert receipt == {"study": "tiny", "runs": 10, "trials": 2, "alignments": 1}
 
 
 def test_a_changed_record_replaces_its_run_and_an_interrupted_import_is_completed(root, database):
@@ -145,8 +198,10 @@ def test_a_changed_record_replaces_its_run_and_an_interrupted_import_is_complete
     write_run(root, changed, test=FINAL | {"recall_at_20": 0.75})
     half = tracked(database)[str(interrupted.folder)].info.run_id
     MlflowClient(tracking_uri=database).update_run(half, status="RUNNING")
-    assert import_runs(STUDY, root) == 2
+    write_alignment(root, plan.alignments[0], epochs=1)
+    assert import_runs(STUDY, root) == 3
     runs = tracked(database)
+    assert runs[str(plan.alignments[0].folder)].data.metrics["cost/epochs"] == 1
     assert runs[str(changed.folder)].data.metrics["test/recall_at_20"] == 0.75
     assert runs[str(interrupted.folder)].info.status == "FINISHED"
     assert runs[str(interrupted.folder)].info.run_id != half
@@ -155,12 +210,14 @@ def test_a_changed_record_replaces_its_run_and_an_interrupted_import_is_complete
 
 def test_runs_that_failed_are_missing_or_used_other_parameters_are_left_out(root, database):
     plan = plan_of_file(STUDY, root)
+    write_alignment(root, plan.alignments[0], status="running")
     failed, missing, outdated = plan.runs[0], plan.runs[1], next(r for r in plan.runs if r.spec.model == "lightgcn")
     write_run(root, failed, status="failed")
     (root / missing.folder / "run.json").unlink()
     write_run(root, outdated, parameters=complete(outdated, root).parameters | {"n_layers": 1})
-    assert import_runs(STUDY, root) == len(folders(plan)) - 3
-    assert set(tracked(database)) == folders(plan) - {str(r.folder) for r in (failed, missing, outdated)} | {None}
+    assert import_runs(STUDY, root) == len(folders(plan)) - 4
+    left_out = {str(job.folder) for job in (failed, missing, outdated, plan.alignments[0])}
+    assert set(tracked(database)) == folders(plan) - left_out | {None}
 
 
 def test_a_slice_of_a_study_is_imported_alone(root, database):

@@ -4,13 +4,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
-from mmrepro.config import StudyConfig
+from mmrepro.config_study import StudyConfig
+from mmrepro.config_features import AlignRecEncoder
 from mmrepro.config_files import validate
 from mmrepro.errors import MmreproError
 from mmrepro.features.weights import local_weights
 from mmrepro.fingerprint import fingerprint
 from mmrepro.needs import memory_mb, minutes, width
-from mmrepro.plan import Layout, complete, make_plan, plan_hash
+from mmrepro.layout import Layout
+from mmrepro.plan import complete, plan_hash
+from mmrepro.planning import make_plan
 from mmrepro.reporting.published import published_files as published_numbers
 
 
@@ -29,7 +32,8 @@ try:
 except MmreproError as error:
     raise WorkflowError(str(error)) from None
 
-RUNS = {run.folder.as_posix(): run for run in (*PLAN.runs, *PLAN.trials)}
+RUNS = {run.folder.as_posix(): run for run in PLAN.jobs}
+ALIGNMENTS = [(alignment.feature_set, alignment.modality) for alignment in PLAN.alignments]
 SELECTIONS = {selection.path.as_posix(): selection for selection in PLAN.selections}
 STUDY_FOLDER = Layout.study(STUDY.study).as_posix()
 
@@ -60,6 +64,42 @@ def raw_manifests(wildcards):
 def reader_fingerprint(stage):
     """A function of wildcards: the fingerprint of a stage and of the data set's reader."""
     return lambda wildcards: fingerprint(stage, dataset_of(wildcards).reader)
+
+
+def feature_file(wildcards):
+    """The file of a feature set; an id `<feature set>--masked-<percent>` has that of the one it is derived from."""
+    return f"config/features/{PLAN.feature_sets[wildcards.features].base}.yaml"
+
+
+def one_of(names):
+    """A regular expression of exactly these words."""
+    return "|".join(sorted(names)) or "(?!)"
+
+
+def encoder_folder(wildcards):
+    """Folder of the encoder that is pre-trained for a modality."""
+    base = PLAN.feature_sets[wildcards.features].base
+    return Layout.encoder(wildcards.dataset, base, wildcards.modality).as_posix()
+
+
+def is_pretrained(wildcards):
+    """Whether the modality's encoder is pre-trained on the data set itself."""
+    return isinstance(encoder_of(wildcards), AlignRecEncoder)
+
+
+def masked_from(wildcards):
+    """What a masked feature set is made from, besides the items: the pre-trained encoder, or the unmasked table."""
+    if not PLAN.feature_sets[wildcards.features].masked_share:
+        return []
+    if is_pretrained(wildcards):
+        return [f"{encoder_folder(wildcards)}/run.json"]
+    base = PLAN.feature_sets[wildcards.features].base
+    return [f"{Layout.features(wildcards.dataset, base).as_posix()}/{wildcards.modality}.json"]
+
+
+def pretrained_option(wildcards):
+    """Option that names the pre-trained encoder."""
+    return f"--pretrained {encoder_folder(wildcards)}/encoder.pt" if is_pretrained(wildcards) else ""
 
 
 def encoder_of(wildcards):
@@ -112,6 +152,11 @@ def dataset_settings(*keys):
     return lambda wildcards: dataset_of(wildcards).model_dump_json(**{"include": set(keys)})
 
 
+def alignment_code(wildcards):
+    """Fingerprint of pre-training and of encoding."""
+    return fingerprint("align_content") + encoder_fingerprint(wildcards)
+
+
 def graph_settings(wildcards):
     """The length of the item graph's neighbour lists."""
     return PLAN.feature_sets[wildcards.features].neighbours
@@ -132,7 +177,8 @@ def run_inputs(kind):
         for modality in run.spec.modalities:
             folder = Layout.features(run.spec.dataset, run.spec.features).as_posix()
             files[modality] = f"{folder}/{modality}.json"
-            files[f"{modality}_graph"] = f"{folder}/{modality}.neighbours.npz"
+            if "neighbours" in run.spec.parameters:
+                files[f"{modality}_graph"] = f"{folder}/{modality}.neighbours.npz"
         return files
 
     return inputs
@@ -166,7 +212,7 @@ def run_memory(kind):
     def memory(wildcards):
         spec = RUNS[run_folder(kind, wildcards)].spec
         size = spec.parameters.get("embedding_size", 64)
-        return memory_mb("train", dataset_of(wildcards), run_widths(spec), embedding_size=size)
+        return memory_mb("train", dataset_of(wildcards), run_widths(spec), embedding_size=size, model=spec.model)
 
     return memory
 
@@ -182,9 +228,33 @@ def run_minutes(kind):
     return granted
 
 
+def alignment_minutes(wildcards):
+    """Minutes granted to a pre-training, three times the estimate and at least half a day."""
+    encoder = encoder_of(wildcards)
+    epochs = getattr(encoder, "epochs", 1)
+    return max(720, round(3 * minutes("align_content", dataset_of(wildcards), encoder=encoder.encoder, epochs=epochs)))
+
+
 def run_gpus(kind):
     """A function of wildcards: one GPU where the study asks for one."""
     return lambda wildcards: int(RUNS[run_folder(kind, wildcards)].spec.device == "cuda")
+
+
+def probe_tables(wildcards):
+    """Records of the feature tables that are probed."""
+    folder = Layout.features(wildcards.dataset, wildcards.features).as_posix()
+    return [f"{folder}/{modality}.json" for modality in PLAN.feature_sets[wildcards.features].modalities]
+
+
+def probe_memory(wildcards):
+    """MB that probing a feature set needs."""
+    encoders = PLAN.feature_sets[wildcards.features].modalities
+    return memory_mb("probe", dataset_of(wildcards), [width(encoder, m) for m, encoder in encoders.items()])
+
+
+def probe_modalities(wildcards):
+    """Modalities of a feature set."""
+    return " ".join(PLAN.feature_sets[wildcards.features].modalities)
 
 
 def features_option(wildcards):
@@ -194,7 +264,8 @@ def features_option(wildcards):
 
 def modality_settings(wildcards):
     """The settings of one modality of a feature set."""
-    return encoder_of(wildcards).model_dump_json() + str(PLAN.feature_sets[wildcards.features].shuffle_items)
+    feature_set = PLAN.feature_sets[wildcards.features]
+    return f"{encoder_of(wildcards).model_dump_json()}{feature_set.shuffle_items}{feature_set.masked_share or ''}"
 
 
 def selection_of(wildcards):
@@ -218,19 +289,25 @@ def searched_parameters(wildcards):
     return ",".join(STUDY.search.space[wildcards.model])
 
 
-def finished_runs(wildcards):
-    """Records of all runs of the study."""
-    return [f"{run.folder.as_posix()}/run.json" for run in PLAN.runs]
+def finished(name):
+    """A function of wildcards: that file of every final run of the study."""
+    return lambda wildcards: [f"{run.folder.as_posix()}/{name}" for run in PLAN.final_runs]
 
 
-def finished_per_user(wildcards):
-    """Per-user metrics of all runs of the study."""
-    return [f"{run.folder.as_posix()}/per_user.parquet" for run in PLAN.runs]
+def finished_alignments(wildcards):
+    """Records of all pre-trainings of the study."""
+    return [f"{alignment.folder.as_posix()}/run.json" for alignment in PLAN.alignments]
 
 
-def study_statistics(wildcards):
-    """Statistics of the study's data sets."""
-    return [(Layout.prepared(dataset) / "statistics.json").as_posix() for dataset in STUDY.datasets]
+def study_probes(wildcards):
+    """Quality of the study's feature sets."""
+    return [probe.path.as_posix() for probe in PLAN.probes]
+
+
+def study_data(wildcards):
+    """Interactions and statistics of the study's data sets."""
+    names = ("interactions.parquet", "statistics.json")
+    return [(Layout.prepared(dataset) / name).as_posix() for dataset in STUDY.datasets for name in names]
 
 
 def published_files(wildcards):

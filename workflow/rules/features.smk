@@ -1,11 +1,16 @@
+# Where an encoder is pre-trained on the data set, that job writes the table too.
+ruleorder: align_content > extract
+
+
 rule extract:
     """Encode the {wildcards.modality} of every item of {wildcards.dataset}."""
     input:
-        config=ancient("config/features/{features}.yaml"),
+        config=ancient(feature_file),
         manifests=raw_manifests,
         item_list="data/prepared/{dataset}/items.parquet",
         statistics="data/prepared/{dataset}/statistics.json",
         weights=encoder_weights,
+        masked_from=masked_from,
     output:
         matrix="data/features/{dataset}/{features}/{modality}.npy",
         record="data/features/{dataset}/{features}/{modality}.json",
@@ -24,15 +29,16 @@ rule extract:
         code=encoder_fingerprint,
         settings=modality_settings,
         raw=raw_folder,
+        pretrained=pretrained_option,
     shell:
-        "mmrepro extract {input.config} {wildcards.modality} data/prepared/{wildcards.dataset}"
-        " {params.raw} --output data/features/{wildcards.dataset}/{wildcards.features} > {log} 2>&1"
+        "mmrepro extract config/features/{wildcards.features}.yaml {wildcards.modality} data/prepared/{wildcards.dataset}"
+        " {params.raw} {params.pretrained} --output data/features/{wildcards.dataset}/{wildcards.features} > {log} 2>&1"
 
 
 rule item_graph:
     """Find the nearest items of every item of {wildcards.dataset} by {wildcards.modality}."""
     input:
-        config=ancient("config/features/{features}.yaml"),
+        config=ancient(feature_file),
         matrix=ancient("data/features/{dataset}/{features}/{modality}.npy"),
         record="data/features/{dataset}/{features}/{modality}.json",
     output:
@@ -51,5 +57,5 @@ rule item_graph:
         code=fingerprint("item_graph"),
         settings=graph_settings,
     shell:
-        "mmrepro item-graph {input.config} {wildcards.modality} data/features/{wildcards.dataset}/{wildcards.features}"
+        "mmrepro item-graph config/features/{wildcards.features}.yaml {wildcards.modality} data/features/{wildcards.dataset}/{wildcards.features}"
         " --output data/features/{wildcards.dataset}/{wildcards.features} > {log} 2>&1"

@@ -1,9 +1,12 @@
 rule tables:
     """Build every table of the study from its finished runs."""
     input:
-        runs=finished_runs,
-        per_user=finished_per_user,
-        statistics=study_statistics,
+        runs=finished("run.json"),
+        per_user=finished("per_user.parquet"),
+        lists=finished("lists.parquet"),
+        data=study_data,
+        probes=study_probes,
+        alignments=finished_alignments,
         published=published_files,
     output:
         main=report(

@@ -1,7 +1,8 @@
 rule track:
     """Import the study's finished runs into MLflow."""
     input:
-        runs=finished_runs,
+        runs=finished("run.json"),
+        alignments=finished_alignments,
     output:
         receipt=f"{STUDY_FOLDER}/tracking.json",
     log:

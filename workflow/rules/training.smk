@@ -1,3 +1,41 @@
+rule align_content:
+    """Pre-train an encoder on the images and texts of {wildcards.dataset}, and encode every item."""
+    input:
+        config=ancient(feature_file),
+        manifests=raw_manifests,
+        item_list="data/prepared/{dataset}/items.parquet",
+        statistics="data/prepared/{dataset}/statistics.json",
+        weights=encoder_weights,
+    output:
+        encoder="data/encoders/{dataset}/{features}/{modality}/encoder.pt",
+        run="data/encoders/{dataset}/{features}/{modality}/run.json",
+        history="data/encoders/{dataset}/{features}/{modality}/history.jsonl",
+        matrix="data/features/{dataset}/{features}/{modality}.npy",
+        record="data/features/{dataset}/{features}/{modality}.json",
+    log:
+        "logs/align_content/{dataset}/{features}/{modality}.log",
+    benchmark:
+        "logs/benchmarks/align_content/{dataset}/{features}/{modality}.tsv"
+    wildcard_constraints:
+        features=one_of({name for name, _ in ALIGNMENTS}),
+        modality=one_of({modality for _, modality in ALIGNMENTS}),
+    conda:
+        "../../envs/mmrepro.yaml"
+    threads: encoder_threads
+    resources:
+        mem_mb=modality_memory("align_content"),
+        runtime=alignment_minutes,
+        gpu=encoder_gpus,
+    params:
+        code=alignment_code,
+        settings=modality_settings,
+        raw=raw_folder,
+    shell:
+        "mmrepro align-content config/features/{wildcards.features}.yaml {wildcards.modality}"
+        " data/prepared/{wildcards.dataset} {params.raw} --encoder $(dirname {output.encoder})"
+        " --output $(dirname {output.record}) > {log} 2>&1"
+
+
 rule train_trial:
     """Try one setting of {wildcards.model} on {wildcards.dataset}, judged on validation."""
     input:

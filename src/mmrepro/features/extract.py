@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mmrepro.columns import Columns
-from mmrepro.config import Encoder, FeatureSetConfig, NeuralEncoder, nearest
+from mmrepro.columns import MASKED, Columns
+from mmrepro.config import nearest
+from mmrepro.config_features import AlignRecEncoder, Encoder, FeatureSetConfig, NeuralEncoder
 from mmrepro.datasets.interactions import STATISTICS, load_items
 from mmrepro.errors import MmreproError
 from mmrepro.features.devices import torch_threads
-from mmrepro.features.encoders import Encoded, load_encoder, require_complete
+from mmrepro.features.encoders import Encoded, fill_missing, load_encoder
+from mmrepro.features.masking import lost_sources, mask_table
 from mmrepro.features.shards import Shards
 from mmrepro.features.table import FeatureTable
 from mmrepro.features.weights import weights_label
@@ -22,7 +23,9 @@ from mmrepro.fingerprint import fingerprint
 from mmrepro.provenance import atomic_path, read_json
 
 
-def extract(config: FeatureSetConfig, modality: str, prepared: Path, raw: Path, output: Path) -> None:
+def extract(
+    config: FeatureSetConfig, modality: str, prepared: Path, raw: Path, output: Path, pretrained: Path | None = None
+) -> None:
     """Make one modality of a feature set and write its table; a killed extraction goes on where it stopped.
 
     Parameters
@@ -36,8 +39,10 @@ def extract(config: FeatureSetConfig, modality: str, prepared: Path, raw: Path, 
     raw
         Folder of the raw files, which image and feature files are relative to.
     output
-        Folder of the feature set; gets `<modality>.npy` and `<modality>.json`, from a multimodal language model also
+        Folder of the feature set, beside that of the one it is derived from; gets `<modality>.npy` and `<modality>.json`, from a multimodal language model also
         `<modality>.descriptions.parquet`; until then finished shards, in hidden folders.
+    pretrained
+        The encoder that was pre-trained on the data set, where the modality's encoder is of that kind.
 
     Raises
     ------
@@ -51,6 +56,15 @@ def extract(config: FeatureSetConfig, modality: str, prepared: Path, raw: Path, 
     encoder = config.modalities[modality]
     items = load_items(prepared)
     item_list_hash = read_json(prepared / STATISTICS)["item_list_hash"]
+    if config.masked_share:
+        lost = lost_sources(len(items), config.masked_share, config.sources)
+        if not isinstance(encoder, AlignRecEncoder):  # each modality is encoded by itself: nothing to encode again
+            table = FeatureTable.load(output.with_name(config.base), modality, len(items), item_list_hash)
+            mask_table(table, lost, config, items[Columns.KEY].tolist()).save(output)
+            return
+        items = items.assign(**{MASKED: pd.Series(lost, index=items.index).replace("", None)})
+    if isinstance(encoder, AlignRecEncoder) and pretrained is not None:
+        encoder = encoder.model_copy(update={"weights": str(pretrained)})
     configuration = _encoder_record(encoder)
     facts = {"encoder": {k: v for k, v in configuration.items() if k != "missing"}, "item_list_hash": item_list_hash}
     shards = Shards(output, modality, fingerprint("extract", encoder.encoder), facts)
@@ -66,6 +80,7 @@ def extract(config: FeatureSetConfig, modality: str, prepared: Path, raw: Path, 
         "encoder": configuration,
         **encoded.description,
         "shuffle_items": config.shuffle_items,
+        "masked_share": config.masked_share,
         "treatment": encoder.missing,
         "n_missing": len(encoded.reasons),
         "missing": [
@@ -98,33 +113,3 @@ def _write_descriptions(texts: pd.Series, path: Path) -> None:
     items = np.arange(len(texts), dtype=np.int32)
     with atomic_path(path) as temporary:
         pd.DataFrame({Columns.ITEM: items, "description": texts.to_numpy()}).to_parquet(temporary, index=False)
-
-
-def fill_missing(
-    matrix: np.ndarray, missing: Collection[int], treatment: Literal["mean", "zero", "error"], origin: str
-) -> None:
-    """Give missing items a row, in place; beyond the matrix it takes the memory of one row.
-
-    Parameters
-    ----------
-    matrix
-        Shape (n_items, dim); the rows of missing items are overwritten, the others unchanged.
-    missing
-        Items without a row of their own; at least one item is present.
-    treatment
-        `mean` of the present rows, `zero`, or `error`.
-    origin
-        Feature set and modality, for the message.
-
-    Raises
-    ------
-    MmreproError
-        Under `error`, when an item is missing.
-    """
-    require_complete(missing, len(matrix), treatment, origin)
-    if not missing:
-        return
-    rows = sorted(missing)
-    matrix[rows] = 0
-    if treatment == "mean":
-        matrix[rows] = matrix.sum(axis=0, dtype=np.float64) / (len(matrix) - len(rows))

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mmrepro.columns import TEST, VALID, Columns
 from mmrepro.config import content_hash
 from mmrepro.errors import MmreproError
-from mmrepro.plan import Plan, PlannedRun, complete
+from mmrepro.plan import Plan, PlannedAlignment, PlannedRun, complete
 from mmrepro.reporting.products import METRICS
 
 FLAGS = "flags"
@@ -41,7 +42,7 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class Collection:
-    """What exists of a study.
+    """What exists of a study's main table.
 
     Attributes
     ----------
@@ -51,11 +52,14 @@ class Collection:
         The finished runs, in the order of the plan.
     holes
         The planned runs that have not finished.
+    missing
+        Such runs of all tables, each folder once.
     """
 
     frame: pd.DataFrame
     runs: tuple[FinishedRun, ...]
     holes: tuple[PlannedRun, ...]
+    missing: tuple[PlannedRun, ...]
 
 
 def cell_of(run: PlannedRun) -> Cell:
@@ -64,12 +68,23 @@ def cell_of(run: PlannedRun) -> Cell:
 
 
 def collect(plan: Plan, root: Path, current_code: Mapping[str, str]) -> Collection:
-    """Read the records of a study's final runs.
+    """Read the records of the runs of a study's main table; parameters and errors are those of `finished_runs`."""
+    runs = finished_runs(plan.runs, root, current_code)
+    done = {run.planned.folder for run in runs}
+    holes = tuple(run for run in plan.runs if run.folder not in done)
+    missing = tuple(run for run in plan.final_runs if run.folder not in done and read_record(run, root) is None)
+    return Collection(_long_frame(runs, plan.study.cutoffs), runs, holes, missing)
+
+
+def finished_runs(
+    planned: Iterable[PlannedRun], root: Path, current_code: Mapping[str, str]
+) -> tuple[FinishedRun, ...]:
+    """Read the records of the runs of one table.
 
     Parameters
     ----------
-    plan
-        The resolved study.
+    planned
+        The table's runs.
     root
         Folder that holds `results/`.
     current_code
@@ -77,16 +92,17 @@ def collect(plan: Plan, root: Path, current_code: Mapping[str, str]) -> Collecti
 
     Returns
     -------
-    Collection
-        Flags are 'selected on test', 'stale', 'mixed versions' and 'mixed devices'; the last two mark the runs that
-        differ from most of those they are compared with (same data set and protocol).
+    tuple of FinishedRun
+        In the order given, without those that have not finished. Flags are 'selected on test', 'stale', 'mixed
+        versions' and 'mixed devices'; the last two mark the runs that differ from most of those they are compared with
+        (same table, data set and protocol).
 
     Raises
     ------
     MmreproError
         When a record cannot be read.
     """
-    found = [(run, read_record(run, root)) for run in plan.runs]
+    found = [(run, read_record(run, root)) for run in planned]
     finished = [FinishedRun(run, record) for run, record in found if record is not None]
     odd = {
         "mixed versions": _minority(finished, lambda record: content_hash(record.get("versions"))),
@@ -98,8 +114,12 @@ def collect(plan: Plan, root: Path, current_code: Mapping[str, str]) -> Collecti
         flags += ["stale"] if run.record.get("code") != current_code.get(run.planned.spec.model) else []
         flags += [flag for flag, folders in odd.items() if run.planned.folder in folders]
         runs.append(FinishedRun(run.planned, run.record, tuple(flags)))
-    holes = tuple(run for run, record in found if record is None)
-    return Collection(_long_frame(runs, plan.study.cutoffs), tuple(runs), holes)
+    return tuple(runs)
+
+
+def flags_of(runs: Iterable[FinishedRun]) -> tuple[str, ...]:
+    """Return the flags of the runs of one row, each once, in a fixed order."""
+    return tuple(sorted({flag for run in runs for flag in run.flags}))
 
 
 def read_record(run: PlannedRun, root: Path) -> dict[str, Any] | None:
@@ -122,21 +142,38 @@ def read_record(run: PlannedRun, root: Path) -> dict[str, Any] | None:
     MmreproError
         When the file is no JSON object.
     """
-    path = root / run.folder / "run.json"
-    try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        record = None
-    if not isinstance(record, dict):
-        raise MmreproError(f"{path}: no JSON object; delete the folder and run the study again")
-    if record.get("status") != "finished":
+    record = read_object(root / run.folder / "run.json")
+    if record is None or record.get("status") != "finished":
         return None
     if run.selection is not None and (root / run.selection).is_file():
         if record.get("parameters") != complete(run, root).parameters:
             return None
     return record
+
+
+def read_alignment(planned: PlannedAlignment, root: Path) -> dict[str, Any] | None:
+    """Read `run.json` of a planned pre-training; None where it has not finished."""
+    record = read_object(root / planned.folder / "run.json")
+    return record if record is not None and record.get("status") == "finished" else None
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Read a JSON file; None where there is none.
+
+    Raises
+    ------
+    MmreproError
+        When the file is no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        value = None
+    if not isinstance(value, dict):
+        raise MmreproError(f"{path}: no JSON object; delete its folder and run the study again")
+    return value
 
 
 def user_means(runs: Sequence[FinishedRun], root: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -161,16 +198,48 @@ def user_means(runs: Sequence[FinishedRun], root: Path, columns: Sequence[str]) 
     MmreproError
         For a run without `per_user.parquet` or one that lacks a metric.
     """
-    parts = []
-    for run in runs:
-        path = root / run.planned.folder / "per_user.parquet"
-        try:
-            part = pd.read_parquet(path, columns=[Columns.SPLIT, Columns.USER, *columns])
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise MmreproError(f"{path}: {reason}; delete the folder and run the study again") from None
-        parts.append(part.loc[part[Columns.SPLIT] == TEST].drop(columns=Columns.SPLIT))
+    parts = [_test_rows(run, root, "per_user.parquet", [Columns.USER, *columns]) for run in runs]
     return pd.concat(parts).groupby(Columns.USER, sort=True).mean()
+
+
+def listed_pairs(run: FinishedRun, root: Path, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return users and items of the first k places of a run's test lists, each (n,).
+
+    Raises
+    ------
+    MmreproError
+        For a run without `lists.parquet`.
+    """
+    rows = _test_rows(run, root, "lists.parquet", [Columns.USER, Columns.ITEM], [(Columns.RANK, "<=", k)])
+    return rows[Columns.USER].to_numpy(), rows[Columns.ITEM].to_numpy()
+
+
+def value_of(run: FinishedRun, split: str, metric: str, k: int) -> float:
+    """Return a metric of a run's record.
+
+    Raises
+    ------
+    MmreproError
+        When the record lacks it.
+    """
+    name = f"{metric}_at_{k}"
+    try:
+        return float(run.record[split][name])
+    except (KeyError, TypeError):
+        path = run.planned.folder / "run.json"
+        raise MmreproError(f"{path}: no value {split}.{name}; delete the folder and run the study again") from None
+
+
+def _test_rows(
+    run: FinishedRun, root: Path, name: str, columns: list[str], filters: Sequence[tuple[str, str, Any]] = ()
+) -> pd.DataFrame:
+    """Rows of the test split of a run's table; what is filtered out is never held at once."""
+    path = root / run.planned.folder / name
+    try:
+        return pd.read_parquet(path, columns=columns, filters=[(Columns.SPLIT, "==", TEST), *filters])
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MmreproError(f"{path}: {reason}; delete the folder and run the study again") from None
 
 
 def _minority(runs: Iterable[FinishedRun], key: Callable[[dict[str, Any]], str]) -> set[Path]:
@@ -193,19 +262,10 @@ def _device(record: dict[str, Any]) -> str:
 
 def _long_frame(runs: Sequence[FinishedRun], cutoffs: Sequence[int]) -> pd.DataFrame:
     rows = [
-        (*run.cell, run.planned.seed, split, metric, k, _value(run, split, metric, k), "; ".join(run.flags))
+        (*run.cell, run.planned.seed, split, metric, k, value_of(run, split, metric, k), "; ".join(run.flags))
         for run in runs
         for split in (TEST, VALID)
         for metric in METRICS
         for k in cutoffs
     ]
     return pd.DataFrame(rows, columns=list(FRAME_COLUMNS)).astype({Columns.VALUE: "float64"})
-
-
-def _value(run: FinishedRun, split: str, metric: str, k: int) -> float:
-    name = f"{metric}_at_{k}"
-    try:
-        return float(run.record[split][name])
-    except (KeyError, TypeError):
-        path = run.planned.folder / "run.json"
-        raise MmreproError(f"{path}: no value {split}.{name}; delete the folder and run the study again") from None

@@ -9,7 +9,8 @@ import pandas as pd
 
 from mmrepro.columns import SPLITS, TEST, VALID, Columns
 from mmrepro.errors import MmreproError
-from mmrepro.plan import Layout, Plan
+from mmrepro.layout import Layout
+from mmrepro.plan import Plan
 from mmrepro.provenance import read_json
 from mmrepro.reporting.render import Block, Table, cells
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from mmrepro.columns import TEST, VALID, Columns
-from mmrepro.evaluation.significance import holm, paired_test
 from mmrepro.plan import Plan
 from mmrepro.reporting import published
-from mmrepro.reporting.collect import CELL, Collection, cell_of, user_means
+from mmrepro.reporting.collect import CELL, Cell, Collection, FinishedRun, cell_of, flags_of, user_means
+from mmrepro.reporting.means import corrected, difference_percent, over_seeds, paired_users, remarks
 from mmrepro.reporting.products import ACCURACY_METRICS, METRICS, headline_columns
 from mmrepro.reporting.published import PublishedNumber
 
@@ -24,7 +25,6 @@ SIGNIFICANCE_COLUMNS = (
     Columns.DATASET, Columns.PROTOCOL, Columns.METRIC, Columns.K, "focus", "focus_mean", "other", "other_mean",
     "improvement_percent", "p", "p_holm", "n_users", "test",
 )  # fmt: skip
-NOT_RUN = "not run"
 RANKS = {1: "best", 2: "second"}
 COMPARED = [Columns.DATASET, Columns.PROTOCOL, Columns.SPLIT, Columns.METRIC, Columns.K]
 
@@ -54,25 +54,19 @@ def main_frame(plan: Plan, collection: Collection, numbers: Mapping[published.Ce
         for cell, split, metric, k in itertools.product(cells, (TEST, VALID), METRICS, plan.study.cutoffs)
     ]
     keys = [*CELL, Columns.SPLIT, Columns.METRIC, Columns.K]
-    values = collection.frame.groupby(keys)[Columns.VALUE].agg(["mean", "std", "count"]).reset_index()
-    values = values.rename(columns={"mean": Columns.MEAN, "std": Columns.STD, "count": Columns.N_SEEDS})
-    frame = pd.DataFrame(rows, columns=keys).merge(values, on=keys, how="left")
-    frame[Columns.N_SEEDS] = frame[Columns.N_SEEDS].fillna(0).astype(int)
+    frame = over_seeds(pd.DataFrame(rows, columns=keys), collection.frame)
     frame["rank"] = frame[Columns.MEAN].round(12).groupby([frame[c] for c in COMPARED]).rank("min", ascending=False)
     frame.loc[~frame[Columns.METRIC].isin(ACCURACY_METRICS), "rank"] = float("nan")
     flags = _flags(collection)
+    planned = Counter(cell_of(run) for run in plan.runs)
     records = frame.to_dict("records")
     frame[Columns.PUBLISHED] = pd.Series([_published(plan, row, numbers) for row in records], dtype=object)
     frame[Columns.VERDICT] = [
-        _verdict(row, value, len(plan.study.seeds), flags.get(tuple(row[c] for c in CELL), ()))
+        _verdict(row, value, planned[cell], flags.get(cell, ()))
         for row, value in zip(records, frame[Columns.PUBLISHED], strict=True)
+        for cell in [(row[Columns.DATASET], row[Columns.FEATURES], row[Columns.MODEL], row[Columns.PROTOCOL])]
     ]
     return frame[list(MAIN_COLUMNS)]
-
-
-def difference_percent(value: float, reference: float) -> float | None:
-    """Return how much `value` exceeds `reference` in percent of it; None where the reference is zero."""
-    return 100 * (value - reference) / reference if reference else None
 
 
 def significance_frame(plan: Plan, collection: Collection, frame: pd.DataFrame, root: Path) -> pd.DataFrame:
@@ -100,7 +94,7 @@ def significance_frame(plan: Plan, collection: Collection, frame: pd.DataFrame, 
     for dataset, protocol in itertools.product(plan.study.datasets, plan.study.protocols):
         rows += _comparisons(plan, collection, frame, root, dataset, protocol)
     result = pd.DataFrame(rows, columns=[c for c in SIGNIFICANCE_COLUMNS if c != "p_holm"])
-    result["p_holm"] = holm(result["p"].tolist())
+    result["p_holm"] = corrected(result["p"])
     return result[list(SIGNIFICANCE_COLUMNS)]
 
 
@@ -124,20 +118,18 @@ def _comparisons(
     rows: list[tuple[object, ...]] = []
     for (metric, k), other in best.items():
         name = f"{metric}_at_{k}"
-        a, b = users[focus][name].align(users[other][name], join="inner")
         mean, other_mean = float(means[metric, k][focus]), float(means[metric, k][other])
         improvement = difference_percent(mean, other_mean)
-        p = paired_test(a.to_numpy(), b.to_numpy(), "wilcoxon")
-        rows.append((dataset, protocol, metric, k, focus, mean, other, other_mean, improvement, p, len(a), "wilcoxon"))
+        p, n_users = paired_users(users[focus][name], users[other][name])
+        rows.append((dataset, protocol, metric, k, focus, mean, other, other_mean, improvement, p, n_users, "wilcoxon"))
     return rows
 
 
-def _flags(collection: Collection) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """Cell to the flags of its runs, each once, in a fixed order."""
-    found: dict[tuple[str, ...], dict[str, None]] = {}
+def _flags(collection: Collection) -> dict[Cell, tuple[str, ...]]:
+    found: dict[Cell, list[FinishedRun]] = {}
     for run in collection.runs:
-        found.setdefault(run.cell, {}).update(dict.fromkeys(run.flags))
-    return {cell: tuple(sorted(flags)) for cell, flags in found.items()}
+        found.setdefault(run.cell, []).append(run)
+    return {cell: flags_of(runs) for cell, runs in found.items()}
 
 
 def _published(plan: Plan, row: Mapping, numbers: Mapping[published.Cell, PublishedNumber]) -> float | str | None:
@@ -150,13 +142,9 @@ def _published(plan: Plan, row: Mapping, numbers: Mapping[published.Cell, Publis
 
 
 def _verdict(row: Mapping, published_value: float | str | None, n_planned: int, flags: tuple[str, ...]) -> str:
-    """Rank, missing seeds, difference to the published number, flags."""
-    if row[Columns.N_SEEDS] == 0:
-        return NOT_RUN
+    """Rank, difference to the published number, missing seeds and flags."""
     parts = [RANKS[int(row["rank"])]] if row["rank"] in RANKS else []
-    if row[Columns.N_SEEDS] < n_planned:
-        parts.append(f"{row[Columns.N_SEEDS]} of {n_planned} seeds")
-    if isinstance(published_value, float):
+    if isinstance(published_value, float) and row[Columns.N_SEEDS]:
         difference = difference_percent(row[Columns.MEAN], published_value)
         parts += [] if difference is None else [f"published {difference:+.1f} %"]
-    return "; ".join([*parts, *flags])
+    return "; ".join([*parts, *remarks(row[Columns.N_SEEDS], n_planned, flags)])

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmrepro.config import StudyConfig
+from mmrepro.config_study import StudyConfig
+from mmrepro.plan import Plan
 
 ACCURACY_METRICS = ("recall", "ndcg", "precision", "map", "hit_rate")
 BEYOND_ACCURACY_METRICS = ("coverage", "novelty")
 METRICS = ACCURACY_METRICS + BEYOND_ACCURACY_METRICS
 HEADLINE_METRICS = ("recall", "ndcg")
+WITHOUT_LATEX = ("cost", "alignment")
+"""Tables that no paper prints."""
+ENCODER = "alignrec encoder"
+"""What stands in a model's place where a pre-training is meant."""
 SUMMARY = Path("summary.json")
 DEGREE_FIGURE = Path("figures/degrees.svg")
 
@@ -29,9 +34,12 @@ def figure_file(study: StudyConfig) -> Path:
     return Path("figures") / f"recall_at_{headline_cutoffs(study)[-1]}.svg"
 
 
-def table_files(study: StudyConfig) -> tuple[Path, ...]:
+def table_files(plan: Plan) -> tuple[Path, ...]:
     """Return all files that `build_tables` writes below the study's folder."""
-    names = [f"{table}.{ending}" for table in ("main", "datasets") for ending in ("csv", "md", "tex")]
-    names += ["significance.csv", "cost.csv", "cost.md"]
-    names += ["search.csv"] if study.search else []
-    return (*(Path("tables") / name for name in names), figure_file(study), DEGREE_FIGURE, SUMMARY)
+    tables = ["main", "datasets", "long_tail", "short_history", "cost", *plan.comparisons]
+    tables += ["feature_quality"] if plan.probes else []
+    tables += ["alignment"] if plan.alignments else []
+    names = [f"{table}.{ending}" for table in tables for ending in ("csv", "md")]
+    names += [f"{table}.tex" for table in tables if table not in WITHOUT_LATEX]
+    names += ["significance.csv", *(["search.csv"] if plan.study.search else [])]
+    return (*(Path("tables") / name for name in names), figure_file(plan.study), DEGREE_FIGURE, SUMMARY)

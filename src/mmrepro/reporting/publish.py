@@ -11,21 +11,23 @@ from typing import Any
 
 from mmrepro.errors import MmreproError
 from mmrepro.fingerprint import training_fingerprint
-from mmrepro.plan import PlannedRun, plan_of_file
+from mmrepro.plan import Plan
+from mmrepro.planning import plan_of_file
 from mmrepro.provenance import write_text
-from mmrepro.reporting.collect import read_record
-from mmrepro.reporting.products import SUMMARY
+from mmrepro.reporting.collect import read_alignment, read_object, read_record
+from mmrepro.reporting.products import ENCODER, SUMMARY
 from mmrepro.reporting.tables import write_tables
 
-RECORDS = "runs.jsonl"
+RUNS, ALIGNMENTS, PROBES = "runs.jsonl", "alignments.jsonl", "probes.jsonl"
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/:]+/)+([^\s/:]+)")
 
 
 def publish_reference(study_file: Path, output: Path, root: Path = Path(), allow_partial: bool = False) -> Path:
-    """Write a study's tables, figure, summary and the records of its runs and trials to `<output>/<study>`.
+    """Write a study's tables, figures, summary and the records of all its jobs to `<output>/<study>`.
 
-    The tables are built anew from the records that are written beside them, so that the two cannot disagree. An older
-    folder of that study is replaced as a whole.
+    Records are those of its runs and trials, of its pre-trainings and of its probes, each kind in a file of its own. The
+    tables are built anew from the records that are written beside them, so that the two cannot disagree. An older folder
+    of that study is replaced as a whole.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ def publish_reference(study_file: Path, output: Path, root: Path = Path(), allow
     root
         Folder that holds `config/`, `data/` and `results/`.
     allow_partial
-        Publish although planned runs are missing.
+        Publish although planned jobs are missing.
 
     Returns
     -------
@@ -46,27 +48,37 @@ def publish_reference(study_file: Path, output: Path, root: Path = Path(), allow
     Raises
     ------
     MmreproError
-        When planned runs are missing, come from uncommitted code, or from different code of one model; names the runs.
+        When planned jobs are missing, come from uncommitted code, or from different code of one model; names them.
     """
     plan = plan_of_file(study_file, root)
-    planned = sorted({run.folder: run for run in (*plan.runs, *plan.trials)}.items())
-    records = {run.folder: (run, read_record(run, root)) for _, run in planned}
-    finished = {folder: record for folder, (_, record) in records.items() if record is not None}
+    records = _read_records(plan, root)
     if not allow_partial:
-        _refuse_holes([run for run, record in records.values() if record is None])
-    _refuse_unclear_code(finished)
+        _refuse_holes([path for found in records.values() for path, record in found.items() if record is None])
+    finished = {file: {p: r for p, r in found.items() if r is not None} for file, found in records.items()}
+    _refuse_unclear_code(finished[RUNS], finished[ALIGNMENTS])
     folder = output / plan.study.study
     temporary = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         write_tables(plan, temporary, root)
-        lines = [json.dumps({"folder": path.as_posix(), **_portable(finished[path])}) for path in sorted(finished)]
-        write_text(temporary / RECORDS, "".join(f"{line}\n" for line in lines))
+        for file, found in finished.items():
+            if found:
+                lines = [json.dumps({"folder": path.as_posix(), **_portable(found[path])}) for path in sorted(found)]
+                write_text(temporary / file, "".join(f"{line}\n" for line in lines))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _read_records(plan: Plan, root: Path) -> dict[str, dict[Path, dict[str, Any] | None]]:
+    """File of records -> folder of a job (of a probe: its file) -> its record, None where it has not finished."""
+    return {
+        RUNS: {run.folder: read_record(run, root) for run in plan.jobs},
+        ALIGNMENTS: {planned.folder: read_alignment(planned, root) for planned in plan.alignments},
+        PROBES: {probe.path: read_object(root / probe.path) for probe in plan.probes},
+    }
 
 
 def show(folder: Path, current_code: Mapping[str, str] | None = None) -> str:
@@ -109,25 +121,25 @@ def _todays(model: str, current_code: Mapping[str, str] | None) -> str | None:
     return training_fingerprint(model) if exists else None
 
 
-def _refuse_holes(holes: list[PlannedRun]) -> None:
+def _refuse_holes(holes: list[Path]) -> None:
     if holes:
         raise MmreproError(
-            f"not finished: {_named([run.folder for run in holes])}; run the study to its end, or allow a partial "
-            "publication (--allow-partial)"
+            f"not finished: {_named(holes)}; run the study to its end, or allow a partial publication (--allow-partial)"
         )
 
 
-def _refuse_unclear_code(finished: Mapping[Path, Mapping[str, Any]]) -> None:
-    """Every record must name a clean commit, and all runs of a model must come from the same code."""
-    if not finished:
+def _refuse_unclear_code(runs: Mapping[Path, Mapping[str, Any]], alignments: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Every record must name a clean commit, and all runs of a model must come from the same code; so must encoders."""
+    if not runs:
         raise MmreproError("no run of this study has finished; run it first")
+    finished = {**runs, **alignments}
     states = {folder: record.get("git") or {} for folder, record in finished.items()}
     unclear = [folder for folder, git in states.items() if git.get("dirty") is not False or not git.get("commit")]
     if unclear:
         raise MmreproError(f"made from uncommitted code: {_named(unclear)}; commit, delete these folders and run again")
     by_code: dict[str, dict[str, list[Path]]] = {}
     for folder, record in finished.items():
-        by_code.setdefault(record["model"], {}).setdefault(record["code"], []).append(folder)
+        by_code.setdefault(record.get("model", ENCODER), {}).setdefault(record["code"], []).append(folder)
     for model, folders in by_code.items():
         if len(folders) > 1:
             parts = [f"{states[same[0]]['commit'][:10]}: {_named(same)}" for _, same in sorted(folders.items())]

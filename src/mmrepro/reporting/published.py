@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmrepro.config import DatasetConfig, StudyConfig, nearest
+from mmrepro.config import DatasetConfig, nearest
+from mmrepro.config_study import StudyConfig
 from mmrepro.errors import MmreproError
 from mmrepro.reporting.products import ACCURACY_METRICS
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -13,14 +11,21 @@ from mmrepro.config import Protocol
 from mmrepro.plan import Plan
 from mmrepro.reporting import published
 from mmrepro.reporting.collect import Collection
-from mmrepro.reporting.main_table import NOT_RUN, difference_percent
+from mmrepro.reporting.means import (
+    NAMES,
+    Row,
+    difference_percent,
+    difference_text,
+    labelled,
+    main_blocks,
+    mean_text,
+    signed,
+    stars_note,
+    study_note,
+)
 from mmrepro.reporting.products import headline_columns
 from mmrepro.reporting.published import PublishedNumber
 from mmrepro.reporting.render import Block, Cell, Table, cells
-
-STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
-NAMES = {"recall": "R", "ndcg": "N"}
-Row = Mapping[Hashable, Any]
 
 
 def main_table(
@@ -47,11 +52,9 @@ def main_table(
         A block for each data set and protocol; test recall and NDCG.
     """
     blocks = []
-    for dataset, protocol in itertools.product(plan.study.datasets, plan.study.protocols):
-        chosen = (frame[Columns.DATASET] == dataset) & (frame[Columns.PROTOCOL] == protocol)
-        rows = frame[chosen & (frame[Columns.SPLIT] == TEST)].to_dict("records")
-        tests = significance[(significance[Columns.DATASET] == dataset) & (significance[Columns.PROTOCOL] == protocol)]
-        blocks.append(_block(plan, f"{dataset}, protocol {protocol}", rows, tests.to_dict("records")))
+    tests = {name: found.to_dict("records") for name, found in main_blocks(plan, significance)}
+    for name, rows in main_blocks(plan, frame[frame[Columns.SPLIT] == TEST]):
+        blocks.append(_block(plan, name, rows.to_dict("records"), tests[name]))
     columns = ("model", *(f"{NAMES[metric]}@{k}" for metric, k in headline_columns(plan.study)))
     footer = _footer(plan, collection, significance, numbers)
     return Table(plan.study.title, columns, tuple(blocks), footer)
@@ -69,7 +72,12 @@ def _block(plan: Plan, title: str, rows: Sequence[Row], tests: Sequence[Row]) ->
     if tests:
         by_column = {(row[Columns.METRIC], row[Columns.K]): row for row in tests}
         chosen = [by_column[column] for column in columns]
-        lines.append(cells(f"{plan.study.focus} over the best other", *(_improvement(row) for row in chosen)))
+        lines.append(
+            cells(
+                f"{plan.study.focus} over the best other",
+                *(difference_text(row["improvement_percent"], row["p_holm"]) for row in chosen),
+            )
+        )
         lines.append(cells("↳ best other", *(str(row["other"]) for row in chosen)))
         lines.append(cells("↳ p, Holm-corrected", *(f"{row['p_holm']:.2g}" for row in chosen)))
     return Block(title, tuple(lines))
@@ -77,22 +85,15 @@ def _block(plan: Plan, title: str, rows: Sequence[Row], tests: Sequence[Row]) ->
 
 def _label(row: Row) -> str:
     """The model's name with what a reader must know about its runs."""
-    remarks = [
-        part
-        for part in str(row[Columns.VERDICT]).split("; ")
-        if part not in ("best", "second", NOT_RUN, "") and not part.startswith("published ")
-    ]
-    return f"{row[Columns.MODEL]} [{', '.join(remarks)}]" if remarks else str(row[Columns.MODEL])
+    parts = str(row[Columns.VERDICT]).split("; ")
+    return labelled(
+        row[Columns.MODEL], [p for p in parts if p not in ("best", "second") and not p.startswith("published ")]
+    )
 
 
 def _value(row: Row) -> Cell:
-    if row[Columns.N_SEEDS] == 0:
-        return Cell(NOT_RUN)
-    spread: str = "" if pd.isna(row[Columns.STD]) else f" ± {row[Columns.STD]:.4f}"
     parts = str(row[Columns.VERDICT]).split("; ")
-    return Cell(
-        f"{row[Columns.MEAN]:.4f}{spread}", "best" if "best" in parts else "second" if "second" in parts else ""
-    )
+    return Cell(mean_text(row), "best" if "best" in parts else "second" if "second" in parts else "")
 
 
 def _published(row: Row) -> Cell:
@@ -100,18 +101,7 @@ def _published(row: Row) -> Cell:
     if not isinstance(value, float):
         return Cell(str(value))
     difference = difference_percent(row[Columns.MEAN], value) if row[Columns.N_SEEDS] else None
-    return Cell(f"{value:.4f}" if difference is None else f"{value:.4f} ({_signed(difference)} %)")
-
-
-def _improvement(row: Row) -> str:
-    if pd.isna(row["improvement_percent"]):
-        return "n/a"
-    stars = next((stars for level, stars in STARS if row["p_holm"] < level), "")
-    return f"{_signed(row['improvement_percent'])} %{stars}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
+    return Cell(f"{value:.4f}" if difference is None else f"{value:.4f} ({signed(difference)} %)")
 
 
 def _footer(
@@ -125,9 +115,7 @@ def _footer(
     ]
     if len(significance):
         lines.append(
-            f"Improvement of {study.focus} over the best other model in percent; stars by the p-value of Wilcoxon's "
-            f"signed-rank test over users (each user's mean over seeds first), Holm-corrected over the "
-            f"{len(significance)} comparisons of this table: *** p < 0.001, ** p < 0.01, * p < 0.05."
+            f"Improvement of {study.focus} over the best other model in percent; {stars_note(len(significance))}"
         )
     else:
         lines.append(f"No improvement is tested: {study.focus} and another model must both have been run.")
@@ -199,7 +187,7 @@ def _run_notes(plan: Plan, collection: Collection) -> list[str]:
     for flag, values in (("mixed versions", _versions(collection)), ("mixed devices", _devices(collection))):
         if len(values) > 1:
             notes.append(f"Runs of {flag}: {' and '.join(values)}.")
-    return [*notes, plan.study.note] if plan.study.note else notes
+    return [*notes, *study_note(plan.study)]
 
 
 def _versions(collection: Collection) -> list[str]:

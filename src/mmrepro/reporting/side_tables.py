@@ -10,7 +10,8 @@ import pandas as pd
 
 from mmrepro.columns import TEST, VALID, Columns
 from mmrepro.plan import Plan, PlannedSelection
-from mmrepro.reporting.collect import Collection, read_record
+from mmrepro.reporting.collect import Collection, read_alignment, read_record
+from mmrepro.reporting.products import ENCODER
 from mmrepro.reporting.render import Block, Table, cells
 
 SEARCH_COLUMNS = (
@@ -52,11 +53,14 @@ def _search_rows(plan: Plan, selection: PlannedSelection, root: Path) -> list[tu
 
 def cost_frame(plan: Plan, root: Path) -> pd.DataFrame:
     """Return hours and peak memory by data set, model and purpose; the only table with times."""
-    planned = {run.folder: run for run in (*plan.trials, *plan.runs)}
+    planned = {run.folder: run for run in plan.jobs}
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for run in planned.values():
         if (record := read_record(run, root)) is not None:
             groups.setdefault((run.spec.dataset, run.spec.model, run.spec.purpose), []).append(record)
+    for alignment in plan.alignments:
+        if (record := read_alignment(alignment, root)) is not None:
+            groups.setdefault((alignment.dataset, ENCODER, "alignment"), []).append(record)
     rows = [(*key, *_cost(groups[key])) for key in sorted(groups)]
     return pd.DataFrame(rows, columns=list(COST_COLUMNS))
 
@@ -103,7 +107,7 @@ def _megabytes(value: Any) -> str:
 
 
 def summary(plan: Plan, collection: Collection, frame: pd.DataFrame) -> dict[str, Any]:
-    """Return the summary of a study: test means to six significant digits, code fingerprints, number of holes.
+    """Return the summary of a study: test means to six significant digits, code fingerprints, number of holes in all tables.
 
     Parameters
     ----------
@@ -124,7 +128,7 @@ def summary(plan: Plan, collection: Collection, frame: pd.DataFrame) -> dict[str
         )
         by_metric = by_protocol.setdefault(row[Columns.MODEL], {})
         by_metric[f"{row[Columns.METRIC]}_at_{row[Columns.K]}"] = float(f"{row[Columns.MEAN]:.6g}")
-    return {**result, "holes": len(collection.holes)}
+    return {**result, "holes": len(collection.missing)}
 
 
 def _codes(collection: Collection) -> dict[str, str]:

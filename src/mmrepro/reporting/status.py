@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from mmrepro.plan import PlannedRun, plan_of_file
+from mmrepro.plan import PlannedRun
+from mmrepro.planning import plan_of_file
 from mmrepro.reporting.collect import read_record
 
 State = Literal["done", "running", "failed", "left"]
@@ -49,7 +50,7 @@ def status(study_file: Path, root: Path = Path()) -> str:
         When the study or a run's record cannot be read.
     """
     plan = plan_of_file(study_file, root)
-    jobs = [_job(run, root) for run in {run.folder: run for run in (*plan.trials, *plan.runs)}.values()]
+    jobs = [_job(run, root) for run in {run.folder: run for run in plan.jobs}.values()]
     lines = [f"{plan.study.study}: {plan.study.title}", *_counts(jobs), _estimate(jobs)]
     for state in ("running", "failed"):
         for job in jobs:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mmrepro.plan import Plan, plan_of_file
+from mmrepro.plan import Plan
+from mmrepro.planning import plan_of_file
 from mmrepro.provenance import atomic_path, write_json, write_text
-from mmrepro.reporting.collect import collect
+from mmrepro.reporting.alignment_table import alignment_frame, alignment_table
+from mmrepro.reporting.collect import Collection, collect
+from mmrepro.reporting.comparisons import comparison_frame, comparison_table
 from mmrepro.reporting.dataset_table import datasets_frame, datasets_table, dropped_notes, load_statistics
 from mmrepro.reporting.degree_figure import draw_degrees
+from mmrepro.reporting.feature_quality import quality_frame, quality_table
 from mmrepro.reporting.figures import draw_figure
+from mmrepro.reporting.group_tables import (
+    load_prepared,
+    long_tail_frame,
+    long_tail_table,
+    short_history_frame,
+    short_history_table,
+)
 from mmrepro.reporting.main_table import main_frame, significance_frame
-from mmrepro.reporting.products import DEGREE_FIGURE, SUMMARY, figure_file
+from mmrepro.reporting.products import DEGREE_FIGURE, SUMMARY, WITHOUT_LATEX, figure_file
 from mmrepro.reporting.published import load_published, published_files
 from mmrepro.reporting.readable import main_table
 from mmrepro.reporting.render import Table, to_latex, to_markdown
@@ -59,28 +70,45 @@ def build_tables(
 def write_tables(plan: Plan, folder: Path, root: Path, current_code: Mapping[str, str] | None = None) -> None:
     """Write the tables of a resolved study to a folder; see `build_tables`."""
     code = todays_code(plan.study.models) if current_code is None else current_code
-    collection = collect(plan, root, code)
+    collection, statistics = collect(plan, root, code), load_statistics(plan, root)
     numbers = load_published(root / path for path in published_files(plan.study))
     frame = main_frame(plan, collection, numbers)
     significance = significance_frame(plan, collection, frame, root)
-    statistics = load_statistics(plan, root)
-    datasets, cost = datasets_frame(plan, statistics), cost_frame(plan, root)
-    tables = folder / "tables"
-    label = plan.study.study
-    _write_csv(tables / "main.csv", frame)
-    dropped = dropped_notes(statistics)
     main = main_table(plan, collection, frame, significance, numbers)
-    _write_readable(tables / "main", replace(main, footer=(*main.footer, *dropped)), f"tab:{label}")
+    main = replace(main, footer=(*main.footer, *dropped_notes(statistics)))
+    tables = folder / "tables"
+    for name, rows, table in [("main", frame, main), *_side_tables(plan, root, collection, statistics, code)]:
+        _write(tables, name, rows, table, plan.study.study)
     _write_csv(tables / "significance.csv", significance)
-    _write_csv(tables / "datasets.csv", datasets)
-    _write_readable(tables / "datasets", datasets_table(datasets, dropped), f"tab:{label}-datasets")
-    _write_csv(tables / "cost.csv", cost)
-    write_text(tables / "cost.md", to_markdown(cost_table(cost)))
     if plan.study.search is not None:
         _write_csv(tables / "search.csv", search_frame(plan, root))
     draw_figure(plan, collection, folder / figure_file(plan.study))
     draw_degrees(plan.study.datasets, statistics, folder / DEGREE_FIGURE)
     write_json(folder / SUMMARY, summary(plan, collection, frame))
+
+
+def _side_tables(
+    plan: Plan, root: Path, collection: Collection, statistics: dict[str, dict[str, Any]], code: Mapping[str, str]
+) -> Iterator[tuple[str, pd.DataFrame, Table]]:
+    """Name, frame and readable form of every table beside the main one."""
+    for name in plan.comparisons:
+        frame = comparison_frame(plan, name, root, code)
+        yield name, frame, comparison_table(plan, name, frame)
+    prepared = load_prepared(plan, root)
+    frame = long_tail_frame(plan, collection, prepared, root)
+    yield "long_tail", frame, long_tail_table(plan, frame)
+    frame = short_history_frame(plan, collection, prepared, root)
+    yield "short_history", frame, short_history_table(plan, frame)
+    frame = datasets_frame(plan, statistics)
+    yield "datasets", frame, datasets_table(frame, dropped_notes(statistics))
+    frame = cost_frame(plan, root)
+    yield "cost", frame, cost_table(frame)
+    if plan.probes:
+        frame = quality_frame(plan, root)
+        yield "feature_quality", frame, quality_table(plan, frame)
+    if plan.alignments:
+        frame = alignment_frame(plan, root)
+        yield "alignment", frame, alignment_table(plan, frame)
 
 
 def todays_code(models: tuple[str, ...]) -> dict[str, str]:
@@ -95,6 +123,9 @@ def _write_csv(path: Path, frame: pd.DataFrame) -> None:
         frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
 
 
-def _write_readable(stem: Path, table: Table, label: str) -> None:
-    write_text(stem.with_suffix(".md"), to_markdown(table))
-    write_text(stem.with_suffix(".tex"), to_latex(table, label))
+def _write(tables: Path, name: str, frame: pd.DataFrame, table: Table, study: str) -> None:
+    _write_csv(tables / f"{name}.csv", frame)
+    write_text(tables / f"{name}.md", to_markdown(table))
+    if name not in WITHOUT_LATEX:
+        label = f"tab:{study}" if name == "main" else f"tab:{study}-{name.replace('_', '-')}"
+        write_text(tables / f"{name}.tex", to_latex(table, label))

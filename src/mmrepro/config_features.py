@@ -1,0 +1,171 @@
+"""What a feature set is: which encoder makes which modality, and the settings of each encoder."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mmrepro.config import Name, Strict
+
+DERIVED = "--"
+"""Between the name of a feature set and what was changed: `<feature set>--masked-<percent>`."""
+
+
+class EncoderBase(Strict):
+    """What all encoders share."""
+
+    missing: Literal["mean", "zero", "error"] = Field(
+        "mean",
+        description="row of an item without its own: mean of the others, zero (the record keeps the mask), or none",
+    )
+
+
+class NeuralEncoder(EncoderBase):
+    """What encoders with weights share."""
+
+    batch_size: int = Field(64, ge=1)
+    threads: int = Field(1, ge=1, description="of torch, part of the result; as many processes decode images")
+    device: Literal["auto", "cpu", "cuda"] = Field("cpu", description="on a GPU the model runs in bfloat16")
+
+
+class OpenClipEncoder(NeuralEncoder):
+    """Images or texts through one tower of an open_clip model."""
+
+    encoder: Literal["open_clip"]
+    source: Literal["image", "text", "title"]
+    architecture: str
+    weights: str = Field(description="a pretrained tag, a local file, or `random:<seed>`")
+
+
+class SentenceEncoder(NeuralEncoder):
+    """Texts through a sentence-transformers model; `offline` is MiniLM with its weights from a Python package."""
+
+    encoder: Literal["sentence_transformers"]
+    source: Literal["text", "title"]
+    weights: str = Field(description="`offline`, a local folder, or a model name of the hub")
+
+
+class MultimodalLanguageEncoder(NeuralEncoder):
+    """A multimodal language model describes image and title of an item; a text encoder embeds the description."""
+
+    encoder: Literal["mllm"]
+    weights: str = Field(description="an image-text-to-text model of transformers: a local folder or a name of the hub")
+    revision: str | None = Field(None, description="commit of the hub's model; name it, or the weights may change")
+    prompt: str = Field(description="what the model is asked; {title} stands for the item's title")
+    max_new_tokens: int = Field(96, ge=1)
+    text_weights: str = Field("offline", description="weights of the sentence-transformers model that embeds")
+
+
+class PublishedEncoder(EncoderBase):
+    """A matrix published with the data set, one row an item in the published item order."""
+
+    encoder: Literal["published"]
+    file: str = Field(description="a file of the data set's, or a pattern that one of them matches")
+
+
+class AmazonImageEncoder(EncoderBase):
+    """Amazon's released image vectors: records of a 10-character ASIN and `dim` little-endian float32."""
+
+    encoder: Literal["amazon_image"]
+    file: str
+    dim: int = Field(4096, ge=1)
+
+
+class ImageSource(Strict):
+    """Patches of an item's image."""
+
+    kind: Literal["image"]
+    side: int = Field(
+        224, ge=8, description="pixels of the square that the image is cut to; `architecture` has its own"
+    )
+    patch: int = Field(32, ge=4, description="pixels of a patch's side; `architecture` has its own")
+    mask_ratio: float = Field(
+        0.4, gt=0, lt=1, description="share of the patches that is hidden and predicted (BEiT-3: 0.4)"
+    )
+
+
+class TextSource(Strict):
+    """Tokens of an item's text."""
+
+    kind: Literal["text"]
+    field: Literal["text", "title"] = "text"
+    length: int = Field(64, ge=2, description="tokens kept; at most the context of `architecture`")
+    mask_ratio: float = Field(
+        0.5, gt=0, lt=1, description="share of the tokens that is hidden and predicted (BEiT-3: 0.5)"
+    )
+
+
+class VectorSource(Strict):
+    """A published vector, as one token; an item hides one of its vectors and predicts it from what else it has."""
+
+    kind: Literal["vector"]
+    file: str = Field(description="a file of the data set's, or a pattern that one of them matches")
+
+
+AlignmentSource = Annotated[ImageSource | TextSource | VectorSource, Field(discriminator="kind")]
+
+
+class AlignRecEncoder(NeuralEncoder):
+    """One vector an item from all its modalities, by an encoder pre-trained on the catalogue itself (AlignRec, stage 1)."""
+
+    encoder: Literal["alignrec"]
+    sources: dict[str, AlignmentSource] = Field(min_length=2, description="what an item is made of, in this order")
+    architecture: str | None = Field(
+        None,
+        description="an open_clip model whose towers embed patches and tokens; none: linear layers do, from scratch",
+    )
+    weights: str = Field("random:0", description="of the towers: a pretrained tag or a local file; or `random:<seed>`")
+    dim: int = Field(768, ge=8, description="columns of the unified vector")
+    layers: int = Field(4, ge=1, description="shared self-attention, each with a feed-forward expert for each modality")
+    heads: int = Field(12, ge=1, description="of each layer; divides `dim`")
+    epochs: int = Field(100, ge=1)
+    learning_rate: float = Field(5e-4, gt=0, description="peak of a linear warm-up and a cosine decay")
+    weight_decay: float = Field(0.05, ge=0, description="of AdamW; not of biases, norms, positions")
+    accumulate: int = Field(1, ge=1, description="batches of one optimiser step")
+    matching_weight: float = Field(
+        1.0, ge=0, description="of the term that brings the vectors of one item's single modalities together"
+    )
+    held_out: float = Field(0.1, gt=0, lt=1, description="share of the items that is only measured")
+    seed: int = 0
+
+
+Encoder = Annotated[
+    OpenClipEncoder
+    | SentenceEncoder
+    | MultimodalLanguageEncoder
+    | PublishedEncoder
+    | AmazonImageEncoder
+    | AlignRecEncoder,
+    Field(discriminator="encoder"),
+]
+
+
+class FeatureSetConfig(Strict):
+    """Which encoder makes which modality; the order of modalities is the order models see."""
+
+    feature_set: Name
+    modalities: dict[str, Encoder] = Field(min_length=1)
+    neighbours: int = Field(
+        10, ge=1, description="length of the item graph's neighbour lists, the item itself included"
+    )
+    masked_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the items that lose one modality; an id `<feature set>--masked-<percent>` sets it",
+    )
+    shuffle_items: int | None = Field(None, description="a seed: rows are permuted among items (does content matter?)")
+
+    @property
+    def base(self) -> str:
+        """Name of the feature set that a masked one is derived from; otherwise its own."""
+        return self.feature_set.partition(DERIVED)[0]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What an item can lose: its modalities, or what its one unified vector is made of."""
+        encoders = list(self.modalities.values())
+        if len(encoders) == 1 and isinstance(encoders[0], AlignRecEncoder):
+            return tuple(encoders[0].sources)
+        return tuple(self.modalities)

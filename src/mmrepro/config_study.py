@@ -1,0 +1,114 @@
+"""What a study is: data sets, models, seeds, protocols, a search, and the tables made from the runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from mmrepro.config import Name, ProtocolConfig, Strict
+
+
+class SearchConfig(Strict):
+    """A grid for each model; trials are jobs of their own and share `seed`."""
+
+    name: Name | None = Field(None, description="identifies the search; the study's name unless given")
+    seed: int = 0
+    space: dict[str, dict[str, list[Any]]] = Field(description="model -> parameter -> values")
+
+
+TABLES = (
+    "main",
+    "significance",
+    "datasets",
+    "cost",
+    "search",
+    "feature_quality",
+    "long_tail",
+    "short_history",
+    "alignment",
+)
+"""Names of the tables that every study may have; a comparison takes another."""
+
+TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Variant(Strict):
+    """One row of a comparison: how its runs differ from those of the main table."""
+
+    features: Name | None = Field(None, description="feature set; none: that of the main table")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="win over the study's and over a search's winner"
+    )
+
+
+class Comparison(Strict):
+    """A table beside the main one: the same models under several variants. Equal runs are made once."""
+
+    title: str
+    datasets: tuple[Name, ...] = Field((), description="none: those of the study")
+    models: tuple[Name, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field((), description="none: those of the study")
+    variants: dict[str, Variant] = Field(min_length=2, description="the others are compared with the first")
+
+
+class StudyConfig(Strict):
+    """A study: a view on runs, and the tables made from them."""
+
+    study: Name
+    title: str
+    datasets: tuple[Name, ...] = Field(min_length=1)
+    models: tuple[Name, ...] = Field(min_length=1)
+    features: dict[str, Name] = Field(
+        default_factory=dict, description="model, data set or `default` -> feature set; the first that is named wins"
+    )
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    protocols: dict[Name, ProtocolConfig] = Field(default_factory=lambda: {"fair": ProtocolConfig()})
+    parameters: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="model (or `all`) -> parameters that differ from the model's defaults"
+    )
+    search: SearchConfig | None = None
+    comparisons: dict[TableName, Comparison] = Field(default_factory=dict, description="name of a table -> its rows")
+    feature_quality: tuple[Name, ...] | None = Field(
+        None, description="data sets whose features are probed without a recommender; unless given, all of the study"
+    )
+    threads: int = Field(1, ge=1)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    cutoffs: tuple[int, ...] = Field((5, 10, 20, 50), min_length=1)
+    focus: Name = Field("cm3", description="the model whose improvement over the best other is tested")
+    published: tuple[str, ...] = Field((), description="files of data/published that this study is compared with")
+    note: str = Field("", description="a sentence for every table's footer")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_commas(cls, data: Any) -> Any:
+        """Accept `models=cm3,vbpr` and single values from Snakemake's --config."""
+        if isinstance(data, dict):
+            data = dict(data)
+            for key in ("datasets", "models", "seeds"):
+                value = data.get(key)
+                if isinstance(value, str):
+                    data[key] = [part.strip() for part in value.split(",") if part.strip()]
+                elif isinstance(value, int):
+                    data[key] = [value]
+            protocols = data.get("protocols")
+            if isinstance(protocols, dict):
+                data["protocols"] = {
+                    name: {"base": name} if not spec and name in ("fair", "released") else (spec or {})
+                    for name, spec in protocols.items()
+                }
+        return data
+
+    @model_validator(mode="after")
+    def _free_names(self) -> StudyConfig:
+        """A comparison may not overwrite another table."""
+        taken = [name for name in self.comparisons if name in TABLES]
+        if taken:
+            raise ValueError(f"the comparison '{taken[0]}' has the name of another table; choose another")
+        return self
+
+    def feature_set(self, dataset: str, model: str) -> str | None:
+        """Return the feature set of a model on a data set: the model's, the data set's (or its base's), or the default."""
+        names = (model, dataset, dataset.partition("--")[0], "default")
+        return next((self.features[name] for name in names if name in self.features), None)

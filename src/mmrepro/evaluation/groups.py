@@ -1,0 +1,70 @@
+"""Groups of items and of users: how much of a result comes from popular items and from users with a long history."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmrepro.columns import TRAIN
+from mmrepro.datasets.interactions import PreparedDataset
+
+N_DECILES = 10
+
+
+def popularity_deciles(popularity: np.ndarray) -> np.ndarray:
+    """Cut the items into ten groups as equal as possible; where that is not exact, the first ones have an item more.
+
+    Parameters
+    ----------
+    popularity
+        Training interactions of each item, shape (n_items,); of two equally popular items the lower index comes first.
+
+    Returns
+    -------
+    ndarray
+        Shape (n_items,), int64: 1 for the least popular items to 10 for the most popular.
+    """
+    deciles = np.empty(len(popularity), dtype=np.int64)
+    for decile, items in enumerate(np.array_split(np.argsort(popularity, kind="stable"), N_DECILES), start=1):
+        deciles[items] = decile
+    return deciles
+
+
+def recall_by_decile(
+    relevant: tuple[np.ndarray, np.ndarray], listed: tuple[np.ndarray, np.ndarray], deciles: np.ndarray
+) -> np.ndarray:
+    """Return the share of the relevant pairs of each decile that is listed.
+
+    Parameters
+    ----------
+    relevant, listed
+        Users and items, each (n,), no pair twice.
+    deciles
+        From `popularity_deciles`.
+
+    Returns
+    -------
+    ndarray
+        Shape (10,), in [0, 1]; NaN for a decile without a relevant pair.
+    """
+    n_items = len(deciles)
+    found = np.isin(_codes(relevant, n_items), _codes(listed, n_items))
+    of_pair = deciles[relevant[1]] - 1
+    counts = np.bincount(of_pair, minlength=N_DECILES)
+    hits = np.bincount(of_pair, weights=found, minlength=N_DECILES)
+    return np.divide(hits, counts, out=np.full(N_DECILES, np.nan), where=counts > 0)
+
+
+def distinct_pairs(dataset: PreparedDataset, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return users and items of a split, each pair once, by user and item."""
+    codes = np.unique(_codes(dataset.pairs(split), dataset.n_items))
+    return codes // dataset.n_items, codes % dataset.n_items
+
+
+def history_lengths(dataset: PreparedDataset) -> np.ndarray:
+    """Return the number of different training items of each user, shape (n_users,), int64."""
+    return np.bincount(distinct_pairs(dataset, TRAIN)[0], minlength=dataset.n_users)
+
+
+def _codes(pairs: tuple[np.ndarray, np.ndarray], n_items: int) -> np.ndarray:
+    """One number a pair of user and item."""
+    return pairs[0].astype(np.int64) * n_items + pairs[1]

@@ -1,0 +1,132 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hand_made import CODE, make_root, write_interactions, write_lists, write_run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmrepro.errors import MmreproError
+from mmrepro.evaluation.groups import popularity_deciles, recall_by_decile
+from mmrepro.plan import Plan
+from mmrepro.reporting.collect import collect
+from mmrepro.reporting.group_tables import (
+    LONG_TAIL_COLUMNS,
+    SHORT_HISTORY_COLUMNS,
+    load_prepared,
+    long_tail_frame,
+    long_tail_table,
+    short_history_frame,
+    short_history_table,
+)
+from mmrepro.reporting.render import to_markdown
+
+# item i is in training of the users before i: it has i interactions, user u has 9 - u items
+PAIRS = {
+    "train": [(user, item) for item in range(10) for user in range(item)],
+    "test": [(5, 0), (5, 5), (6, 0), (6, 6), (6, 6), (7, 7)],
+}
+LISTS = {
+    0: {5: [0, 5], 6: [6], 7: [1]},
+    1: {5: [1], 6: [0, 6], 7: [1] * 20 + [7]},  # the last one stands at rank 21
+}
+USERS = {0: {5: 1 / 2, 6: 1 / 4, 7: 3 / 4}, 1: {5: 1.0, 6: 0.0, 7: 1 / 4}}
+
+
+def test_deciles_by_hand() -> None:
+    popularity = np.array([5, 0, 2, 2, 9, 1, 0, 7, 2, 3, 4, 8])
+    # sorted: 1 6 | 5 2 | 3 | 8 | 9 | 10 | 0 | 7 | 11 | 4; of equal ones the lower index first
+    assert popularity_deciles(popularity).tolist() == [7, 1, 2, 3, 10, 2, 1, 8, 4, 5, 6, 9]
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=47), st.randoms(use_true_random=False))
+def test_deciles_are_even_ordered_and_add_up_to_recall(popularity: list[int], random: object) -> None:
+    values = np.array(popularity)
+    deciles = popularity_deciles(values)
+    sizes = np.bincount(deciles, minlength=11)[1:]
+    assert sizes.max() - sizes.min() <= 1 and (np.diff(sizes) <= 0).all()
+    assert (np.diff(values[np.lexsort((np.arange(len(values)), values, deciles))]) >= 0).all()
+    pairs = [(user, item) for user in range(3) for item in range(len(values))]
+    relevant, listed = (
+        tuple(np.array(sorted(random.sample(pairs, k=max(1, len(pairs) // n)))).T)
+        for n in (2, 3)  # type: ignore[attr-defined]
+    )
+    recall = recall_by_decile(relevant, listed, deciles)
+    counts = np.bincount(deciles[relevant[1]], minlength=11)[1:]
+    hits = len({*zip(*relevant, strict=True)} & {*zip(*listed, strict=True)})
+    assert np.isnan(recall[counts == 0]).all()
+    assert np.nansum(recall * counts) == pytest.approx(hits)
+
+
+def prepared_study(root: Path, **changes: object) -> Plan:
+    plan = make_root(root, models=["popularity", "lightgcn"], focus="lightgcn", **changes)
+    write_interactions(root, "toy-a", 10, PAIRS)
+    for run in plan.runs:
+        if run.spec.model == "lightgcn" and run.spec.dataset == "toy-a":
+            write_run(root, run, USERS[run.seed])
+            write_lists(root, run, LISTS[run.seed])
+    return plan
+
+
+def test_recall_by_decile_is_the_fraction_worked_by_hand(tmp_path: Path) -> None:
+    plan = prepared_study(tmp_path)
+    frame = long_tail_frame(plan, collect(plan, tmp_path, CODE), load_prepared(plan, tmp_path), tmp_path)
+    assert tuple(frame.columns) == LONG_TAIL_COLUMNS
+    assert frame["model"].tolist() == ["popularity"] * 20 + ["lightgcn"] * 20
+    found = frame[(frame["dataset"] == "toy-a") & (frame["model"] == "lightgcn")].set_index("decile")
+    assert found["n_items"].tolist() == [1] * 10
+    assert found["n_interactions"].tolist() == list(range(10))
+    assert found["n_test_pairs"].tolist() == [2, 0, 0, 0, 0, 1, 1, 1, 0, 0]
+    assert found["mean"].dropna().to_dict() == {1: 1 / 2, 6: 1 / 2, 7: 1, 8: 0}
+    assert found["std"].dropna().to_dict() == {1: 0, 6: pytest.approx(1 / 2**0.5), 7: 0, 8: 0}
+    assert set(found["n_seeds"]) == {2}
+    hole = frame[frame["model"] == "popularity"]
+    assert hole["mean"].isna().all() and set(hole["n_seeds"]) == {0}
+    assert frame.loc[frame["dataset"] == "toy-b", "n_items"].isna().all()
+    text = to_markdown(long_tail_table(plan, frame))
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    assert ["lightgcn", "0.5000", "–", "–", "–", "–", "0.5000", "1.0000", "0.0000", "–", "–"] in lines
+    assert ["popularity", *["not run"] * 10] in lines
+    assert ["test pairs", *"2000011100"] in lines
+    assert "1 the least popular" in text
+
+
+def test_short_histories_are_the_fractions_worked_by_hand(tmp_path: Path) -> None:
+    plan = prepared_study(tmp_path)
+    frame = short_history_frame(plan, collect(plan, tmp_path, CODE), load_prepared(plan, tmp_path), tmp_path)
+    assert tuple(frame.columns) == SHORT_HISTORY_COLUMNS
+    found = frame[(frame["dataset"] == "toy-a") & (frame["model"] == "lightgcn")]
+    found = found[(found["metric"] == "recall") & (found["k"] == 20)].set_index("history")
+    # users 6 and 7 have 3 and 2 training items, user 5 has 4: (1/4 + 3/4) / 2 and (0 + 1/4) / 2, against 1/2 and 1
+    assert found["n_users"].to_dict() == {"under 4": 2, "4 and more": 1}
+    assert found["mean"].to_dict() == {"under 4": 5 / 16, "4 and more": 3 / 4}
+    assert found["std"].to_dict() == {
+        "under 4": pytest.approx(3 / 8 / 2**0.5),
+        "4 and more": pytest.approx(0.5 / 2**0.5),
+    }
+    text = to_markdown(short_history_table(plan, frame))
+    titles = [line for line in text.splitlines() if line.startswith("## ")]
+    assert titles == [
+        "## toy-a, protocol fair, under 4 training items (2 users)",
+        "## toy-a, protocol fair, 4 and more training items (1 users)",
+        "## toy-b, protocol fair, under 4 training items",
+        "## toy-b, protocol fair, 4 and more training items",
+    ]
+    assert "0.3125 ± 0.2652" in text and "not run" in text
+
+
+def test_a_group_without_users_has_a_dash(tmp_path: Path) -> None:
+    plan = prepared_study(tmp_path, datasets=["toy-a"])
+    write_interactions(tmp_path, "toy-a", 10, {**PAIRS, "test": [(6, 0), (7, 7)]})
+    frame = short_history_frame(plan, collect(plan, tmp_path, CODE), load_prepared(plan, tmp_path), tmp_path)
+    long = frame[(frame["model"] == "lightgcn") & (frame["history"] == "4 and more")]
+    assert set(long["n_users"]) == {0} and long["mean"].isna().all()
+    assert "| lightgcn   |       – |" in to_markdown(short_history_table(plan, frame)).split("4 and more")[1]
+
+
+def test_missing_lists_are_one_clear_line(tmp_path: Path) -> None:
+    plan = prepared_study(tmp_path)
+    next(iter(sorted(tmp_path.glob("results/runs/**/lists.parquet")))).unlink()
+    with pytest.raises(MmreproError, match=r"lists\.parquet.*run the study again") as error:
+        long_tail_frame(plan, collect(plan, tmp_path, CODE), load_prepared(plan, tmp_path), tmp_path)
+    assert "\n" not in str(error.value)
