@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,7 @@ def test_recall_by_decile_is_the_fraction_worked_by_hand(tmp_path: Path) -> None
     assert ["popularity", *["not run"] * 10] in lines
     assert ["test pairs", *"2000011100"] in lines
     assert "1 the least popular" in text
+    assert not re.search(r"\| +: +\|", text)  # a rule needs a hyphen
 
 
 def test_short_histories_are_the_fractions_worked_by_hand(tmp_path: Path) -> None:
@@ -107,8 +109,8 @@ def test_short_histories_are_the_fractions_worked_by_hand(tmp_path: Path) -> Non
     text = to_markdown(short_history_table(plan, frame))
     titles = [line for line in text.splitlines() if line.startswith("## ")]
     assert titles == [
-        "## toy-a, protocol fair, under 4 training items (2 users)",
-        "## toy-a, protocol fair, 4 and more training items (1 users)",
+        "## toy-a, protocol fair, under 4 training items (users: 2)",
+        "## toy-a, protocol fair, 4 and more training items (users: 1)",
         "## toy-b, protocol fair, under 4 training items",
         "## toy-b, protocol fair, 4 and more training items",
     ]

@@ -25,12 +25,12 @@ STUDY_TEXT = """
 study: tiny
 title: A tiny study
 datasets: [shop]
-models: [popularity, lightgcn, vbpr]
+models: [popularity, cm3]
 features: {default: aligned}
 feature_quality: []
 seeds: [0, 1]
 protocols: {fair: {}, same: {}, masked: {base: fair, mask_at_test: train}}
-search: {space: {lightgcn: {n_layers: [1, 2]}}}
+search: {space: {cm3: {n_layers: [1, 2]}}}
 """
 
 FEATURES = """
@@ -148,9 +148,9 @@ def check_contents(uri: str, plan: Plan) -> None:
     assert parent.data.tags["mmrepro.kind"] == "study" and parent.info.status == "FINISHED"
     assert set(runs) == folders(plan)
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
-    (planned,) = [r for r in plan.runs if (r.spec.model, r.seed, r.protocol_name) == ("lightgcn", 1, "masked")]
+    (planned,) = [r for r in plan.runs if (r.spec.model, r.seed, r.protocol_name) == ("cm3", 1, "masked")]
     run = runs[str(planned.folder)]
-    expected = {"study": "tiny", "dataset": "shop", "features": "none", "model": "lightgcn", "seed": "1"}
+    expected = {"study": "tiny", "dataset": "shop", "features": "aligned", "model": "cm3", "seed": "1"}
     expected |= {"protocol": "masked", "git_commit": "0123abcd", "code": "f00d", "mmrepro.kind": "final"}
     assert expected.items() <= run.data.tags.items()
     assert {"n_layers": "2", "protocol.mask_at_test": "train", "run.device": "cpu"}.items() <= run.data.params.items()
@@ -180,13 +180,13 @@ def check_alignment(client: Any, run: Any) -> None:
 
 def test_default_database_shows_each_run_once_however_often_it_is_imported(root, database):
     plan = plan_of_file(STUDY, root)
-    assert import_runs(STUDY, root) == len(folders(plan)) == 13
+    assert import_runs(STUDY, root) == len(folders(plan)) == 9
     check_contents(database, plan)
     before = {folder: run.info.run_id for folder, run in tracked(database).items()}
     assert import_runs(STUDY, root) == 0
     assert {folder: run.info.run_id for folder, run in tracked(database).items()} == before
     receipt = json.loads((root / "results/tiny/tracking.json").read_text())
-    assert receipt == {"study": "tiny", "runs": 10, "trials": 2, "alignments": 1}
+    assert receipt == {"study": "tiny", "runs": 6, "trials": 2, "alignments": 1}
 
 
 def test_a_changed_record_replaces_its_run_and_an_interrupted_import_is_completed(root, database):
@@ -211,7 +211,7 @@ def test_a_changed_record_replaces_its_run_and_an_interrupted_import_is_complete
 def test_runs_that_failed_are_missing_or_used_other_parameters_are_left_out(root, database):
     plan = plan_of_file(STUDY, root)
     write_alignment(root, plan.alignments[0], status="running")
-    failed, missing, outdated = plan.runs[0], plan.runs[1], next(r for r in plan.runs if r.spec.model == "lightgcn")
+    failed, missing, outdated = plan.runs[0], plan.runs[1], plan.runs[2]
     write_run(root, failed, status="failed")
     (root / missing.folder / "run.json").unlink()
     write_run(root, outdated, parameters=complete(outdated, root).parameters | {"n_layers": 1})

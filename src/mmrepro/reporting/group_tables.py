@@ -189,7 +189,7 @@ def short_history_table(plan: Plan, frame: pd.DataFrame) -> Table:
             found = {(row[Columns.METRIC], row[Columns.K]): row for row in rows.to_dict("records")}
             lines.append(cells(str(model), *(mean_text(found[column]) for column in columns)))
         n_users = block["n_users"].iloc[0]
-        users = "" if pd.isna(n_users) else f" ({n_users:,} users)"
+        users = "" if pd.isna(n_users) else f" (users: {n_users:,})"
         blocks.append(Block(f"{name}, {history} training items{users}", tuple(lines)))
     headings = ("model", *(f"{NAMES[metric]}@{k}" for metric, k in columns))
     title = f"{plan.study.title}: users with short histories"

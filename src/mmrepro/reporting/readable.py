@@ -72,12 +72,8 @@ def _block(plan: Plan, title: str, rows: Sequence[Row], tests: Sequence[Row]) ->
     if tests:
         by_column = {(row[Columns.METRIC], row[Columns.K]): row for row in tests}
         chosen = [by_column[column] for column in columns]
-        lines.append(
-            cells(
-                f"{plan.study.focus} over the best other",
-                *(difference_text(row["improvement_percent"], row["p_holm"]) for row in chosen),
-            )
-        )
+        improvements = (difference_text(row["improvement_percent"], row["p_holm"]) for row in chosen)
+        lines.append(cells(f"{plan.study.focus} over the best other", *improvements))
         lines.append(cells("↳ best other", *(str(row["other"]) for row in chosen)))
         lines.append(cells("↳ p, Holm-corrected", *(f"{row['p_holm']:.2g}" for row in chosen)))
     return Block(title, tuple(lines))
@@ -113,6 +109,9 @@ def _footer(
         f"{', '.join(map(str, study.seeds))}; bold: best, underlined: second best of a block; "
         "equal values share a rank.",
     ]
+    undrawn = [name for name, model in plan.models.items() if not model.draws]
+    if undrawn and len(study.seeds) > 1:
+        lines.append(f"Run once, because nothing is drawn: {', '.join(undrawn)}.")
     if len(significance):
         lines.append(
             f"Improvement of {study.focus} over the best other model in percent; {stars_note(len(significance))}"

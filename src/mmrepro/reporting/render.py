@@ -90,7 +90,7 @@ def to_latex(table: Table, label: str) -> str:
 
 def _pipe_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A pipe table whose columns are padded, so that it reads well unrendered."""
-    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+    widths = [max(2, *(len(row[i]) for row in [columns, *rows])) for i in range(len(columns))]  # a rule has a hyphen
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     padded = [
         [row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True))]
