@@ -36,6 +36,8 @@ class OpenClipEncoder(NeuralEncoder):
     source: Literal["image", "text", "title"]
     architecture: str
     weights: str = Field(description="a pretrained tag, a local file, or `random:<seed>`")
+    image_size: int | None = Field(None, ge=1, description="pixels a side, where not the architecture's own")
+    context_length: int | None = Field(None, ge=3, description="tokens of a text, where not the architecture's own")
 
 
 class SentenceEncoder(NeuralEncoder):

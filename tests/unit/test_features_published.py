@@ -30,12 +30,12 @@ def test_published_half_precision_becomes_float32_with_the_same_values(tmp_path:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"feat.npy: no such file; list 'feat.npy' under `files` in config/datasets/.*\.yaml"),
+        (None, r"one file 'feat.npy' is expected, found none; list it under `files` in config/datasets/.*\.yaml"),
         (b"\x93NUMPY\x01", "not a readable .npy matrix"),
         (b"", "not a readable .npy matrix"),
         (np.ones(3), "expected one matrix of numbers"),
         (np.ones((4, 2)), "feat.npy: 4 rows, but the data set has 3 items"),
-        (np.array([[1, 2], [np.nan, 0], [np.inf, 1]]), "feat.npy: 1 of 3 rows hold infinity, the first is row 2"),
+        (np.array([[1, 2], [np.nan, 0], [np.inf, 1]]), "feat.npy: row 2 holds infinity"),
         (np.full((3, 2), np.nan), "none of 3 items has a usable row in feat.npy"),
     ],
 )
@@ -57,3 +57,18 @@ def test_rows_with_nan_are_refused_under_missing_error(tmp_path: Path) -> None:
     with pytest.raises(MmreproError, match="1 of 3 items have no features, the first is item 1"):
         extract_published(tmp_path, np.array([[2, 4], [np.nan, 1], [0, 0]]), "error")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_pattern_names_the_one_file_that_it_matches(tmp_path: Path) -> None:
+    prepared = make_items(tmp_path / "prepared", ["a", "b"], [None] * 2)
+    (tmp_path / "baby_beit3").mkdir()
+    np.save(tmp_path / "baby_beit3/image_feat.npy", np.eye(2))
+    np.save(tmp_path / "image_feat.npy", np.ones((2, 2)))
+    config = feature_set("unified", encoder="published", file="*_beit3/image_feat.npy")
+    extract(config, "unified", prepared, tmp_path, tmp_path / "out")
+    np.testing.assert_array_equal(FeatureTable.load(tmp_path / "out", "unified", 2, "hash-of-2").matrix, np.eye(2))
+    (tmp_path / "sports_beit3").mkdir()
+    np.save(tmp_path / "sports_beit3/image_feat.npy", np.eye(2))
+    names = "baby_beit3/image_feat.npy, sports_beit3/image_feat.npy"
+    with pytest.raises(MmreproError, match=f"is expected, found {names}; list it under"):
+        extract(config, "unified", prepared, tmp_path, tmp_path / "out")

@@ -2,13 +2,22 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import copy_project
+from conftest import Checkout, copy_project
 from published_mirror import DATASETS, make_mirror
 
+from mmrepro.config_files import load_dataset, load_feature_set
+from mmrepro.datasets.fetch import fetch
+from mmrepro.datasets.interactions import PreparedDataset
+from mmrepro.datasets.prepare import prepare
+from mmrepro.features.extract import extract
+
 pytestmark = pytest.mark.slow
+
+RUN = ["baby", "microlens"]  # one of each kind: 4096 and 384 columns, or 1024
 
 
 def test_the_cm3_study_plans_every_job_and_lacks_no_file_but_the_downloads(tmp_path: Path) -> None:
@@ -18,27 +27,50 @@ def test_the_cm3_study_plans_every_job_and_lacks_no_file_but_the_downloads(tmp_p
     assert study["datasets"] == list(DATASETS)
     assert stages["raw"] == stages["prepared"] == len(DATASETS)
     assert stages["features"] == 2 * 2 * len(DATASETS)  # two modalities, each a table and an item graph
-    assert stages["runs"] == len(DATASETS) * len(study["models"]) * len(study["seeds"])
+    trained = len(study["models"]) - 1  # popularity draws nothing: one run for all seeds
+    assert stages["runs"] == len(DATASETS) * (1 + trained * len(study["seeds"]))
     assert stages["cm3"] == 2  # the tables and the import into MLflow
 
 
-def test_the_cm3_study_runs_on_a_mirror_in_the_published_formats(tmp_path: Path) -> None:
-    checkout = copy_project(tmp_path / "checkout")
-    make_mirror(tmp_path / "mirror", checkout.folder / "config")
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Path]:
+    """A checkout, and a mirror of what its study needs at one hundredth of the size."""
+    folder = tmp_path_factory.mktemp("mirrored")
+    checkout = copy_project(folder / "checkout")
+    make_mirror(folder / "mirror", checkout.folder / "config")
+    return checkout, folder / "mirror"
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_files_in_the_published_formats_become_data_and_features(
+    mirrored: tuple[Checkout, Path], dataset: str, tmp_path: Path
+) -> None:
+    checkout, mirror = mirrored
+    config = load_dataset(checkout.folder / f"config/datasets/{dataset}.yaml")
+    fetch(config, tmp_path / "raw", mirror)
+    prepare(config, tmp_path / "raw", tmp_path / "prepared")
+    data = PreparedDataset.load(tmp_path / "prepared")
+    counts = {"users": data.n_users, "items": data.n_items, **data.interactions["split"].value_counts()}
+    assert config.expected is not None and counts == config.expected.model_dump()
+    features = load_feature_set(checkout.folder / "config/features/published.yaml")
+    for modality in features.modalities:
+        extract(features, modality, tmp_path / "prepared", tmp_path / "raw", tmp_path / "features")
+        published = np.load(tmp_path / f"raw/{modality}_feat.npy")
+        np.testing.assert_array_equal(np.load(tmp_path / f"features/{modality}.npy"), published)
+
+
+def test_the_cm3_study_runs_on_a_mirror_in_the_published_formats(mirrored: tuple[Checkout, Path]) -> None:
+    checkout, mirror = mirrored
     path = checkout.folder / "config/studies/cm3.yaml"
     study = yaml.safe_load(path.read_text())
-    quick = {
-        "models": ["cm3"],
-        "seeds": [0],
-        "parameters": {"all": {"max_epochs": 1}},
-    }  # all that is new to the workflow
-    path.write_text(yaml.safe_dump({**study, **quick}))
-    result = checkout.snakemake("--quiet", "rules", study="cm3", MMREPRO_MIRROR=str(tmp_path / "mirror"))
+    all_that_is_new = {"models": ["cm3"], "seeds": [0], "parameters": {"all": {"max_epochs": 1}}}
+    path.write_text(yaml.safe_dump({**study, **all_that_is_new, "datasets": RUN}))
+    result = checkout.snakemake("--quiet", "rules", study="cm3", MMREPRO_MIRROR=str(mirror))
     assert result.returncode == 0, result.stdout + result.stderr
     main = pd.read_csv(checkout.folder / "results/cm3/tables/main.csv")
-    assert set(main["dataset"]) == set(DATASETS) and set(main["model"]) == set(quick["models"])
+    assert set(main["dataset"]) == set(RUN) and set(main["model"]) == {"cm3"}
     assert main.loc[main["metric"].isin(["recall", "ndcg"]), "mean"].between(0, 1).all()
     assert json.loads((checkout.folder / "results/cm3/summary.json").read_text())["holes"] == 0
     counts = pd.read_csv(checkout.folder / "results/cm3/tables/datasets.csv").set_index("dataset")
-    assert counts.loc["elec", ["users", "items", "train"]].tolist() == [1_924, 630, 12_544]
+    assert counts.loc["baby", ["users", "items", "train"]].tolist() == [194, 70, 1_185]
     assert checkout.planned(study="cm3") == []

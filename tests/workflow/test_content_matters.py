@@ -1,46 +1,51 @@
 """The planted data say something about multimodal models: content helps, and only the items' own content."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from conftest import Checkout
+
+from mmrepro.config import Protocol, RunSpec
+from mmrepro.features.item_graph import build_item_graph
+from mmrepro.features.table import FeatureTable
+from mmrepro.provenance import read_json
+from mmrepro.training.run import train
 
 pytestmark = pytest.mark.slow
 
-DATASET, SEEDS = "mini-elec", [0, 1]
+DATASET, FEATURES, MODALITIES, SEEDS, NEIGHBOURS = "mini-baby", "miniature", ("image", "text"), (0, 1), 10
+PARAMETERS = {"batch_size": 256, "max_epochs": 30, "patience": 10, "embedding_size": 32, "learning_rate": 0.01}
 
 
-def mean_ndcg(checkout: Checkout, features: str, model: str) -> float:
+def mean_ndcg(prepared: Path, model: str, features: Path | None, output: Path) -> float:
     """Mean test NDCG@20 over seeds."""
-    study = {
-        "study": f"content-{model}-{features}",
-        "title": "Does content matter?",
-        "datasets": [DATASET],
-        "models": [model],
-        "features": {"default": features},
-        "seeds": SEEDS,
-        "parameters": {
-            "all": {"batch_size": 256, "max_epochs": 60, "patience": 10, "embedding_size": 32, "learning_rate": 0.005}
-        },
-    }
-    (checkout.folder / f"config/studies/{study['study']}.yaml").write_text(yaml.safe_dump(study))
-    result = checkout.snakemake("--quiet", "rules", study=study["study"])
-    assert result.returncode == 0, result.stdout + result.stderr
-    folder = "none" if model == "lightgcn" else features
-    runs = sorted(Path(checkout.folder / f"results/runs/{DATASET}/{folder}/{model}").rglob("run.json"))
-    records = [json.loads(path.read_text()) for path in runs]
-    scores = [r["test"]["ndcg_at_20"] for r in records if r["parameters"]["embedding_size"] == 32]
-    assert len(scores) == len(SEEDS)
-    return float(np.mean(scores))
+    spec = RunSpec(
+        purpose="final", dataset=DATASET, features=features and FEATURES, modalities=MODALITIES if features else (),
+        model=model, parameters={**PARAMETERS, **({"neighbours": NEIGHBOURS} if features else {})},
+        protocol=Protocol(), threads=1, cutoffs=(20,),
+    )  # fmt: skip
+    for seed in SEEDS:
+        train(spec, seed, prepared, features, output / f"seed{seed}")
+    return float(np.mean([read_json(output / f"seed{seed}/run.json")["test"]["ndcg_at_20"] for seed in SEEDS]))
 
 
-def test_content_beats_ids_alone_and_shuffled_content_does_not(finished: Checkout) -> None:
-    identities = mean_ndcg(finished, "miniature", "lightgcn")
-    content = mean_ndcg(finished, "miniature", "cm3")
-    shuffled = mean_ndcg(finished, "miniature-shuffled", "cm3")
+def shuffled_among_items(features: Path, output: Path) -> Path:
+    """The same rows, each now another item's."""
+    for modality in MODALITIES:
+        record = read_json(features / f"{modality}.json")
+        matrix = np.load(features / f"{modality}.npy")
+        FeatureTable(np.random.default_rng(0).permutation(matrix), modality, record).save(output)
+        build_item_graph(output, modality, NEIGHBOURS, output)
+    return output
+
+
+def test_content_beats_ids_alone_and_shuffled_content_does_not(finished: Checkout, tmp_path: Path) -> None:
+    prepared = finished.folder / "data/prepared" / DATASET
+    features = finished.folder / "data/features" / DATASET / FEATURES
+    identities = mean_ndcg(prepared, "lightgcn", None, tmp_path / "identities")
+    content = mean_ndcg(prepared, "cm3", features, tmp_path / "content")
+    shuffled = mean_ndcg(prepared, "cm3", shuffled_among_items(features, tmp_path / "shuffled"), tmp_path / "without")
     advantage = content - identities
     assert advantage > 0.1 * identities
     assert shuffled - identities < 0.4 * advantage

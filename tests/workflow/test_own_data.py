@@ -23,6 +23,7 @@ DATASET = {
         "image_column": "picture",
     },
 }  # fmt: skip
+TABLE = "results/shop/tables/main.md"
 STUDY = {"study": "shop", "title": "My shop", "datasets": ["shop"], "models": ["popularity"]}
 
 
@@ -51,9 +52,9 @@ def test_own_tables_and_downloaded_images_become_a_study(tmp_path: Path) -> None
     with served(tmp_path / "pictures") as address:
         rows = [(f"p{item}", f"thing {item}", f"{address}/{item}.png") for item in range(N_ITEMS)]
         pd.DataFrame(rows, columns=["item", "name", "picture"]).to_csv(shop / "products.csv", index=False)
-        result = checkout.snakemake("--quiet", "rules", study="shop", MMREPRO_MIRROR=str(tmp_path / "mirror"))
+        result = checkout.snakemake(TABLE, "--quiet", "rules", study="shop", MMREPRO_MIRROR=str(tmp_path / "mirror"))
     assert result.returncode == 0, result.stdout + result.stderr
     items = pd.read_parquet(checkout.folder / "data/prepared/shop/items.parquet")
     assert sorted(items["key"]) == [f"p{item}" for item in range(N_ITEMS) if item != 3]
-    assert "shop: 1 image" in (checkout.folder / "results/shop/tables/main.md").read_text()
-    assert checkout.planned(study="shop") == []
+    assert "shop: 1 image" in (checkout.folder / TABLE).read_text()
+    assert checkout.planned(TABLE, study="shop") == []

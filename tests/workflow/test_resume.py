@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from mmrepro.config import Protocol, RunSpec
+from mmrepro.features.devices import torch_threads
 from mmrepro.features.item_graph import build_item_graph
 from mmrepro.features.table import FeatureTable
 from mmrepro.provenance import write_json
+from mmrepro.training.run import train
 from mmrepro.training.trainer import CHECKPOINT_EVERY
 
 N_USERS, N_ITEMS, EPOCHS, THREADS = 400, 200, 14, 2
@@ -46,14 +48,16 @@ def prepared(tmp_path: Path) -> Path:
     return folder
 
 
+SPEC = RunSpec(
+    purpose="final", dataset="random", features="random", modalities=("image", "text"), model="cm3",
+    parameters={"max_epochs": EPOCHS, "patience": EPOCHS, "neighbours": 10, "batch_size": 1024},
+    protocol=Protocol(ranking_draw="last_batch", score_with="last_batch"), threads=THREADS, cutoffs=(10, 20),
+)  # fmt: skip
+
+
 def training_command(prepared: Path, output: Path) -> list[str]:
-    spec = RunSpec(
-        purpose="final", dataset="random", features="random", modalities=("image", "text"), model="cm3",
-        parameters={"max_epochs": EPOCHS, "patience": EPOCHS, "neighbours": 10, "batch_size": 1024},
-        protocol=Protocol(ranking_draw="last_batch", score_with="last_batch"), threads=THREADS, cutoffs=(10, 20),
-    )  # fmt: skip
     return [
-        sys.executable, "-c", "from mmrepro.cli import main; main()", "train", "--run", spec.model_dump_json(),
+        sys.executable, "-c", "from mmrepro.cli import main; main()", "train", "--run", SPEC.model_dump_json(),
         "--seed", "0", "--threads", str(THREADS), "--prepared", str(prepared),
         "--features", str(prepared.parent / "features"), "--output", str(output),
     ]  # fmt: skip
@@ -84,7 +88,8 @@ def history(folder: Path) -> list[dict[str, object]]:
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_bit_for_bit_as_an_uninterrupted_one(tmp_path: Path, prepared: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(training_command(prepared, whole), check=True, capture_output=True)
+    with torch_threads(THREADS):
+        train(SPEC, 0, prepared, tmp_path / "features", whole)
     moments = random.Random(0)
     lives: list[tuple[int, int]] = []
     while not (killed / "run.json").exists():

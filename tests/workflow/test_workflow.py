@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import Checkout, copy_project
+from conftest import Checkout
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +25,12 @@ def edited(path: Path, old: str, new: str) -> Iterator[None]:
         yield
     finally:
         path.write_text(text)
+
+
+def copy_finished(finished: Checkout, folder: Path) -> Checkout:
+    """A copy that a test may change."""
+    shutil.copytree(finished.folder, folder)
+    return Checkout(folder)
 
 
 def test_a_finished_study_has_its_products_and_plans_nothing(finished: Checkout) -> None:
@@ -56,19 +63,17 @@ def test_a_comment_plans_nothing_and_a_formula_exactly_the_runs_that_use_it(fini
         assert len(trained) == 1 and "/lightgcn/" in trained[0]
 
 
-def test_a_refactoring_is_accepted_only_where_it_changes_no_number(finished: Checkout) -> None:
-    losses = finished.folder / "src/mmrepro/ops/losses.py"
-    with edited(losses, "(a - b).square().sum(dim=-1).mean()", "(a - b).square().sum(dim=-1).mean() * 2.0"):
-        refused = finished.call("mmrepro", "accept", "config/studies/smoke.yaml")
+def test_a_refactoring_is_accepted_only_where_it_changes_no_number(finished: Checkout, tmp_path: Path) -> None:
+    checkout = copy_finished(finished, tmp_path / "checkout")
+    losses, formula = checkout.folder / "src/mmrepro/ops/losses.py", "(a - b).square().sum(dim=-1).mean()"
+    with edited(losses, formula, f"{formula} * 2.0"):
+        refused = checkout.call("mmrepro", "accept", "config/studies/smoke.yaml")
         assert refused.returncode == 1 and "made again" in refused.stderr
-        assert finished.planned()
-    assert finished.planned() == []
-    with edited(losses, "(a - b).square().sum(dim=-1).mean()", "torch.square(a - b).sum(dim=-1).mean()"):
-        accepted = finished.call("mmrepro", "accept", "config/studies/smoke.yaml")
+    assert checkout.planned() == []  # nothing was marked
+    with edited(losses, formula, "torch.square(a - b).sum(dim=-1).mean()"):
+        accepted = checkout.call("mmrepro", "accept", "config/studies/smoke.yaml")
         assert accepted.returncode == 0, accepted.stderr
-        assert not [path for path in finished.planned() if "results/runs" in path]
-    back = finished.call("mmrepro", "accept", "config/studies/smoke.yaml")
-    assert back.returncode == 0, back.stderr
+        assert not [path for path in checkout.planned() if "results/runs" in path]
 
 
 def test_the_next_study_finds_no_key_of_the_default(finished: Checkout) -> None:
@@ -139,27 +144,28 @@ def test_status_and_recommend_answer(finished: Checkout) -> None:
 
 
 def test_a_killed_snakemake_goes_on_where_it_stopped(finished: Checkout, tmp_path: Path) -> None:
-    checkout = copy_project(tmp_path)
-    for part in ("data", ".snakemake"):
-        subprocess.run(["cp", "-r", str(finished.folder / part), str(tmp_path)], check=True)
+    checkout = copy_finished(finished, tmp_path / "checkout")
+    run = next(checkout.folder.glob("results/runs/mini-baby/none/lightgcn/*/seed0"))
+    tables = Path("results/smoke/tables")
+    shutil.rmtree(run)
+    shutil.rmtree(checkout.folder / tables)
     process = subprocess.Popen(
         [Path(sys.executable).parent / "snakemake", "--cores", "1", "--configfile", "config/studies/smoke.yaml"],
-        cwd=tmp_path,
-        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(tmp_path / "src")},
+        cwd=checkout.folder,
+        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(checkout.folder / "src")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not any(tmp_path.glob("results/runs/**/.lock")):
+    while time.monotonic() < deadline and not (run / ".lock").exists():
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert not (run / "run.json").exists()
     result = checkout.call(
         sys.executable, "workflow/scripts/run_study.py", "--cores", "2", "--configfile", "config/studies/smoke.yaml"
     )
     assert result.returncode == 0, result.stdout + result.stderr
     for name in ("main.csv", "main.md"):
-        assert (tmp_path / "results/smoke/tables" / name).read_text() == (
-            finished.folder / "results/smoke/tables" / name
-        ).read_text()
+        assert (checkout.folder / tables / name).read_text() == (finished.folder / tables / name).read_text()

@@ -90,9 +90,8 @@ class _Job:
         data = {"item_list": statistics["item_list_hash"], "sources": self.reader.hashes()}
         if Path(encoder.weights).is_file():
             data["weights"] = file_sha256(Path(encoder.weights))
-        values = encoder.model_dump(mode="json")
         self.facts: dict[str, Any] = {
-            "configuration": {**values, "weights": weights_label(encoder.weights)},
+            "configuration": {**encoder.model_dump(mode="json"), "weights": weights_label(encoder.weights)},
             "code": fingerprint("align_content"),
             "data": data,
         }
@@ -137,8 +136,8 @@ class _Job:
                 f"{self.name}: {len(trained)} items to train on and {len(held_out_items)} held out; both must be there: "
                 "change `held_out` or `sources`"
             )
-        targets = fit_targets(encoder, catalogue, vocabularies, trained)
-        seed_everything(derive_seed(encoder.seed, encoder.weights))
+        targets = fit_targets(encoder, self.name, catalogue, vocabularies, trained)
+        seed_everything(derive_seed(encoder.seed, weights_label(encoder.weights)))
         sizes = {name: vocabularies[name].n_ids for name in vocabularies}
         sizes |= {name: target.width for name, target in targets.items() if isinstance(target, VectorTarget)}
         unified = build_encoder(encoder, sizes, self.reader.towers)
@@ -191,13 +190,25 @@ class _Job:
 
 
 def fit_targets(
-    encoder: AlignRecEncoder, catalogue: Catalogue, vocabularies: dict[str, Vocabulary], trained: np.ndarray
+    encoder: AlignRecEncoder,
+    origin: str,
+    catalogue: Catalogue,
+    vocabularies: dict[str, Vocabulary],
+    trained: np.ndarray,
 ) -> dict[str, Target]:
-    """Fit what is predicted of each source on the training items that have it, block by block."""
+    """Fit what is predicted of each source on the training items that have it, block by block.
+
+    Raises
+    ------
+    MmreproError
+        When there is nothing to predict; `origin` is feature set and modality, for the message.
+    """
 
     def target(name: str) -> Target:
         source, contents = encoder.sources[name], catalogue[name]
         items = trained[contents.present[trained].any(axis=1)]
+        if not len(items):
+            raise MmreproError(f"{origin}: source '{name}': no training item has it; leave it out or mend the data")
         if isinstance(source, TextSource):
             return TokenTarget(vocabularies[name], contents.content[items], contents.present[items])
         starts = range(0, len(items), encoder.batch_size)
@@ -207,7 +218,11 @@ def fit_targets(
             return PatchTarget(contents.present.shape[1], blocks)
         return VectorTarget(contents.content.shape[1], blocks)
 
-    return {name: target(name) for name in encoder.sources}
+    targets = {name: target(name) for name in encoder.sources}
+    empty = [name for name, found in targets.items() if not found.width]
+    if empty:
+        raise MmreproError(f"{origin}: source '{empty[0]}': no word occurs in two training items; leave it out")
+    return targets
 
 
 def _progress(label: str, epochs: int) -> Report:

@@ -1,11 +1,12 @@
 """What the encoder learns from: hidden content from what is seen, and the single sources of an item from each other.
 
-Each batch of items is seen jointly with a part of each item hidden: a share of its patches and of its tokens, and one of
-its vectors where it has something else. What is hidden is predicted twice: from the state of its own position (masked
+Each batch of items is seen with a part of each item hidden: a share of its patches and of its tokens, and one of its
+vectors where it has something else. What is hidden is predicted twice: from the state of its own position (masked
 prediction as in BEiT-3), and from the unified vector alone. Masked prediction from states alone would give the unified
 vector no gradient at all, for nothing reads the last state of CLS; the second prediction makes it carry the item. The
-matching term brings together the unified vectors of each source of an item seen alone (InfoNCE within the batch), so
-that an item with one source only gets a vector near the one that it would have had with another.
+matching term (InfoNCE within the batch) brings together the unified vectors of an item's views with nothing hidden: each
+source alone, and all that it has. An item without one source then gets a vector near the one that it would have had with
+it, and the view that is encoded in the end is one that was trained; without it all vectors came to lie in one direction.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from mmrepro.features.alignment.encoder import Hidden, Part, Parts, UnifiedEncod
 from mmrepro.features.alignment.targets import Target
 
 TEMPERATURE = 0.07
+WHOLE = ""
+"""The view of all that an item has, which no source is called."""
 
 
 class Prediction(nn.Module):
@@ -41,6 +44,9 @@ class Prediction(nn.Module):
         self.target = target
         self.from_states = nn.Linear(dim, target.width)
         self.from_unified = nn.Linear(dim, target.places * target.width)
+        with torch.no_grad():  # what sees nothing is where learning starts
+            self.from_states.bias.copy_(target.baseline().mean(0))
+            self.from_unified.bias.copy_(target.baseline().flatten())
 
     def by_states(self, states: Tensor, rows: Tensor, wanted: Tensor) -> Tensor:
         """Return the errors at the hidden tokens, flat positions `rows` (n,), given states (items, tokens, dim)."""
@@ -117,15 +123,18 @@ class Objective(nn.Module):
         return terms
 
     def matching(self, parts: Parts, same: dict[str, Tensor]) -> Tensor:
-        """Return the mean matching term over the pairs of sources that at least two items have."""
-        alone = {name: self.encoder({name: part})[0] for name, part in parts.items()}
+        """Return the mean matching term over pairs of views: each source alone, and all that an item has."""
+        views = {name: self.encoder({name: part})[0] for name, part in parts.items()}
         there = {name: part.present.any(1) for name, part in parts.items()}
+        alike = {name: numbers[:, None] == numbers for name, numbers in same.items()}
+        views[WHOLE], there[WHOLE] = self.encoder(parts)[0], torch.stack(list(there.values())).any(0)
+        alike[WHOLE] = torch.eye(len(views[WHOLE]), dtype=torch.bool, device=views[WHOLE].device)
         terms = []
-        for a, b in combinations(parts, 2):
+        for a, b in combinations(views, 2):
             rows = torch.nonzero(there[a] & there[b])[:, 0]
             if len(rows) > 1:
-                alike = _alike(same[a].index_select(0, rows)) | _alike(same[b].index_select(0, rows))
-                terms.append(info_nce(alone[a].index_select(0, rows), alone[b].index_select(0, rows), alike))
+                no_negatives = (alike[a] | alike[b]).index_select(0, rows).index_select(1, rows)
+                terms.append(info_nce(views[a].index_select(0, rows), views[b].index_select(0, rows), no_negatives))
         return torch.stack(terms).mean() if terms else self.encoder.cls.sum() * 0
 
     @torch.no_grad()
@@ -202,10 +211,6 @@ def _first_of(eligible: np.ndarray, wanted: np.ndarray, generator: np.random.Gen
 def _rows(hidden: Tensor) -> tuple[Tensor, int]:
     """Flat positions of the hidden tokens, and the number of tokens of an item."""
     return torch.nonzero(hidden.reshape(-1))[:, 0], hidden.shape[1]
-
-
-def _alike(numbers: Tensor) -> Tensor:
-    return numbers[:, None] == numbers
 
 
 def _to(array: np.ndarray, like: Tensor) -> Tensor:

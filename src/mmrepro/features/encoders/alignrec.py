@@ -57,7 +57,7 @@ def encode(encoder: AlignRecEncoder, items: pd.DataFrame, raw: Path, shards: Sha
         "threads": torch.get_num_threads(),
         **device.description(),
     }
-    masked = items[MASKED].tolist() if MASKED in items else None
+    masked = [None if pd.isna(lost) else lost for lost in items[MASKED]] if MASKED in items else None
     size = shard_size(SHARD, encoder.batch_size)
     facts = {**description, "data": reader.hashes(), "masked": masked, "shard_size": size}
     address = shards.address(facts)

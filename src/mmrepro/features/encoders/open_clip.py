@@ -45,7 +45,7 @@ def encode(encoder: OpenClipEncoder, items: pd.DataFrame, raw: Path, shards: Sha
     import torch
 
     device = choose_device(encoder.device)
-    model, transform = load_model(encoder.architecture, encoder.weights)
+    model, transform = load_model(encoder.architecture, encoder.weights, encoder.image_size, encoder.context_length)
     image = encoder.source == "image"
     description = {
         "weights": weights_label(encoder.weights),
@@ -70,7 +70,9 @@ def encode(encoder: OpenClipEncoder, items: pd.DataFrame, raw: Path, shards: Sha
     return Encoded(matrix, reasons, {**description, "address": address})
 
 
-def load_model(architecture: str, weights: str) -> tuple[Any, Callable[[Any], Any]]:
+def load_model(
+    architecture: str, weights: str, image_size: int | None = None, context_length: int | None = None
+) -> tuple[Any, Callable[[Any], Any]]:
     """Load an open_clip model on the CPU.
 
     Parameters
@@ -80,6 +82,10 @@ def load_model(architecture: str, weights: str) -> tuple[Any, Callable[[Any], An
     weights
         A pretrained tag, a local file, or `random:<seed>`: the architecture's own initialisation after
         `torch.manual_seed(seed)`.
+    image_size
+        Pixels a side; None: the architecture's own.
+    context_length
+        Tokens of a text; None: the architecture's own.
 
     Returns
     -------
@@ -109,7 +115,11 @@ def load_model(architecture: str, weights: str) -> tuple[Any, Callable[[Any], An
             torch.manual_seed(int(seed[1]))
         try:
             model, _, preprocess = open_clip.create_model_and_transforms(
-                architecture, pretrained=None if seed else weights, pretrained_text=False
+                architecture,
+                pretrained=None if seed else weights,
+                pretrained_text=False,
+                force_image_size=image_size,
+                force_context_length=context_length,
             )
         except Exception as error:  # the library raises errors of many packages
             raise MmreproError(
@@ -130,7 +140,7 @@ def _image_rows(model: Any, device: Device) -> Callable[[Any], np.ndarray]:
 def _text_rows(model: Any, encoder: OpenClipEncoder, device: Device) -> Callable[[list[str], Advance], np.ndarray]:
     import open_clip
 
-    tokenize = open_clip.get_tokenizer(encoder.architecture)
+    tokenize = open_clip.get_tokenizer(encoder.architecture, context_length=model.context_length)
 
     def rows(texts: list[str], advance: Advance) -> np.ndarray:
         found = []

@@ -66,7 +66,7 @@ def find_file(raw: Path, pattern: str) -> Path:
     """
     matches = sorted(path for path in raw.glob(pattern) if path.is_file())
     if len(matches) != 1:
-        names = ", ".join(path.name for path in matches) or "none"
+        names = ", ".join(path.relative_to(raw).as_posix() for path in matches) or "none"
         raise MmreproError(
             f"{raw}: one file '{pattern}' is expected, found {names}; list it under `files` in "
             f"config/datasets/{raw.name}.yaml and fetch it, or correct `file` in config/features"
