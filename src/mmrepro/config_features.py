@@ -171,3 +171,10 @@ class FeatureSetConfig(Strict):
         if len(encoders) == 1 and isinstance(encoders[0], AlignRecEncoder):
             return tuple(encoders[0].sources)
         return tuple(self.modalities)
+
+    @property
+    def raw_files(self) -> tuple[str, ...]:
+        """Names and patterns of the data set's files that are read as matrices."""
+        readers: list[Encoder | AlignmentSource] = [*self.modalities.values()]
+        readers += [s for e in self.modalities.values() if isinstance(e, AlignRecEncoder) for s in e.sources.values()]
+        return tuple(r.file for r in readers if isinstance(r, PublishedEncoder | AmazonImageEncoder | VectorSource))

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def doctor(studies: list[Path], root: Path, mirror: Path | None, verify: bool) -
     """
     plans, problems = _plans(studies or sorted((root / "config/studies").glob("*.yaml")), root)
     sources = {name: source for plan in plans for name, source in plan.sources.items()}
-    lines = ["raw files", *_describe_files(sources, root, mirror, verify, problems)]
+    lines = ["raw files", *_describe_files(_require(sources, plans), root, mirror, verify, problems)]
     jobs: dict[Path, Job] = {}
     for plan in plans:
         found = _jobs(plan, root)
@@ -96,6 +97,23 @@ def _plans(studies: Iterable[Path], root: Path) -> tuple[list[Plan], list[str]]:
         except MmreproError as error:
             problems.append(str(error))
     return plans, problems
+
+
+def _require(sources: dict[str, DatasetConfig], plans: list[Plan]) -> dict[str, DatasetConfig]:
+    """The sources, where a file that some feature set reads is not optional."""
+    patterns: dict[str, set[str]] = {name: set() for name in sources}
+    for plan in plans:
+        for dataset, name in {(run.spec.dataset, run.spec.features) for run in plan.jobs if run.spec.features}:
+            patterns[plan.datasets[dataset].raw_name].update(plan.feature_sets[str(name)].raw_files)
+
+    def required(name: str, file: SourceFile) -> SourceFile:
+        read = any(fnmatch(file.name, pattern) for pattern in patterns[name])
+        return file.model_copy(update={"optional": file.optional and not read})
+
+    return {
+        name: config.model_copy(update={"files": tuple(required(name, file) for file in config.files)})
+        for name, config in sources.items()
+    }
 
 
 def _describe_files(
@@ -202,11 +220,14 @@ def _jobs(plan: Plan, root: Path) -> list[Job]:
     """What is left to do of a study, one job after the other."""
     jobs = []
 
-    def add(product: Path, stage: Stage, dataset: DatasetConfig, widths: Iterable[int] = (), encoder: str = "") -> None:
+    def add(
+        product: Path, stage: Stage, dataset: DatasetConfig, widths: Iterable[int] = (), encoder: str = "",
+        epochs: int = EPOCHS,
+    ) -> None:  # fmt: skip
         if not (root / product).exists():
             columns = tuple(widths)
             need = memory_mb(stage, dataset, columns, encoder), disk_mb(stage, dataset, columns)
-            jobs.append(Job(product, stage, *need, minutes(stage, dataset, columns, encoder)))
+            jobs.append(Job(product, stage, *need, minutes(stage, dataset, columns, encoder, epochs=epochs)))
 
     for name, source in plan.sources.items():
         add(Layout.raw(name) / MANIFEST, "fetch", source)
@@ -220,7 +241,8 @@ def _jobs(plan: Plan, root: Path) -> list[Job]:
             stem = Layout.features(name, str(features)) / modality
             columns = [width(encoder, modality)]
             stage: Stage = "align_content" if (name, features, modality) in pretrained else "extract"
-            add(stem.with_suffix(".json"), stage, plan.datasets[name], columns, encoder.encoder)
+            epochs = getattr(encoder, "epochs", EPOCHS)
+            add(stem.with_suffix(".json"), stage, plan.datasets[name], columns, encoder.encoder, epochs)
             add(stem.with_suffix(".neighbours.npz"), "item_graph", plan.datasets[name], columns)
     for probe in plan.probes:
         encoders = plan.feature_sets[probe.feature_set].modalities

@@ -175,8 +175,9 @@ def disk_mb(stage: Stage, dataset: DatasetConfig, widths: Sequence[int] = (), em
             need = 20 * size.interactions + 2000 * size.items + 30 * size.users
         case "extract":
             need = 4 * size.items * sum(widths)
-        case "align_content":
-            need = (4 * sum(widths) + IMAGE_BYTES) * size.items
+        case "align_content":  # the splits of the literature come without images
+            image = IMAGE_BYTES if dataset.split.kind != "published" else 0
+            need = (4 * sum(widths) + image) * size.items
         case "item_graph":
             need = 100 * size.items * len(widths)
         case "train":  # lists and metrics of each user; parameters; vectors in float16

@@ -14,6 +14,7 @@ from features_hand_made import make_items
 from mmrepro.config_features import AlignRecEncoder
 from mmrepro.datasets.interactions import load_items
 from mmrepro.errors import MmreproError
+from mmrepro.features.devices import Device
 from mmrepro.features.encoders import Encoded
 from mmrepro.features.encoders.alignrec import encode
 from mmrepro.features.shards import Shards
@@ -21,7 +22,7 @@ from mmrepro.provenance import read_json, write_json
 from mmrepro.training.align_content import align_content
 
 NAME = "tiny.unified"
-ENCODER = settings(epochs=40, dim=32, layers=1, learning_rate=6e-3)
+ENCODER = settings(epochs=25, dim=32, layers=1, batch_size=24, learning_rate=1e-2)
 QUICK = settings()
 
 
@@ -82,7 +83,7 @@ def test_the_record_says_what_was_done(trained: Path) -> None:
     assert record["absent"] == {"image": 2, "text": 2}
     assert list(record["sources"]["text"]) == ["target", "measure", "baseline", "untrained", "trained"]
     assert [source["measure"] for source in record["sources"].values()] == ["mean squared error", "nats a token"]
-    assert len(history(trained)) == record["epochs"] == 40
+    assert len(history(trained)) == record["epochs"] == 25
     assert sorted(path.name for path in trained.iterdir()) == [".lock", "encoder.pt", "history.jsonl", "run.json"]
 
 
@@ -155,7 +156,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(catalogue: tuple[Path,
     assert history(tmp_path / "killed") == history(tmp_path / "whole")
     bits = zip(stored_bits(tmp_path / "killed"), stored_bits(tmp_path / "whole"), strict=True)
     assert all(torch.equal(a, b) for a, b in bits)
-    left_out = ("wall_seconds", "cpu_seconds", "peak_memory_mb")
+    left_out = ("git", "wall_seconds", "cpu_seconds", "peak_memory_mb")
     killed, whole = (read_json(tmp_path / name / "run.json") for name in ("killed", "whole"))
     assert {k: v for k, v in killed.items() if k not in left_out} == {
         k: v for k, v in whole.items() if k not in left_out
@@ -163,7 +164,6 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(catalogue: tuple[Path,
 
 
 def test_accumulated_batches_take_one_step(catalogue: tuple[Path, Path], tmp_path: Path) -> None:
-    """Without warm-up and clipping at work, two half batches of plain prediction are one whole batch."""
     rates = []
     for accumulate in (1, 5):
         epochs: list[dict[str, Any]] = []
@@ -193,15 +193,15 @@ VECTORS = {"one": {"kind": "vector", "file": "one_*.npy"}, "two": {"kind": "vect
 
 def test_a_vector_that_is_a_linear_map_of_another_is_learnt(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
-    first = generator.normal(size=(400, 3)).astype(np.float16)
+    first = generator.normal(size=(300, 3)).astype(np.float16)
     second = (first.astype(np.float64) @ generator.normal(size=(3, 4)) * 5 + 2).astype(np.float32)
     first[9], second[10] = np.nan, np.nan
     paths = write_vectors(tmp_path, first, second)
-    encoder = settings(VECTORS, epochs=25, dim=32, layers=1, batch_size=64, learning_rate=1e-2)
+    encoder = settings(VECTORS, epochs=12, dim=32, layers=1, batch_size=64, learning_rate=2e-2)
     record = align(encoder, *paths, tmp_path / "out")
     for source in record["sources"].values():
-        assert source["baseline"] == pytest.approx(1, abs=0.35)
-        assert source["trained"] < 0.1
+        assert source["baseline"] == pytest.approx(1, abs=0.5)
+        assert source["trained"] < 0.1, source
     assert record["absent"] == {"one": 1, "two": 1}
     found = encode_all(encoder, load_items(paths[0]), paths[1], tmp_path / "out", tmp_path)
     assert found.reasons == {} and np.isfinite(found.matrix).all()
@@ -215,16 +215,16 @@ def test_a_vector_that_is_a_linear_map_of_another_is_learnt(tmp_path: Path) -> N
         ({**VECTORS, "one": {"kind": "vector", "file": "a.npy"}}, {}, "one file 'a.npy' is expected, found none"),
         ({"image": IMAGE, "text": TITLE}, {"held_out": 0.01}, "4 items to train on and 0 held out"),
         ({"image": IMAGE, "text": TITLE}, {"heads": 5}, "heads 5 do not divide dim 16"),
-        ({"image": IMAGE, "text": TITLE}, {}, "source 'text': no word occurs in two training items"),
+        ({"image": IMAGE, "text": TITLE}, {}, "source 'image': no training item has it"),
+        ({"one": VECTORS["two"], "text": TITLE}, {}, "source 'text': no word occurs in two training items"),
     ],
 )
 def test_what_cannot_be_aligned_is_named(sources: dict, changes: dict, message: str, tmp_path: Path) -> None:
     prepared, raw = write_vectors(tmp_path, np.ones((4, 2)), np.ones((4, 2)))
     make_items(prepared, ["a", "b", "c", "d"], [None] * 4)
     write_json(prepared / "statistics.json", {"dataset": "vectors", "item_list_hash": "h"})
-    for name in ("one_a.npy", "one_b.npy"):
-        (raw / "one_feat.npy").exists() and shutil.copy(raw / "one_feat.npy", raw / name)
-    (raw / "one_feat.npy").unlink()
+    shutil.copy(raw / "one_feat.npy", raw / "one_b.npy")
+    (raw / "one_feat.npy").rename(raw / "one_a.npy")
     with pytest.raises(MmreproError, match=message):
         align(settings(sources, **changes), prepared, raw, tmp_path / "out")
     assert not (tmp_path / "out/run.json").exists()
@@ -265,3 +265,15 @@ def test_all_kinds_of_sources_go_together(catalogue: tuple[Path, Path], tmp_path
     assert list(record["sources"]) == list(record["data"]["sources"]) == ["image", "text", "sound"]
     assert (record["retrieval"]["query"], record["retrieval"]["candidates_from"]) == ("image", "text")
     assert encode_all(encoder, load_items(prepared), raw, tmp_path / "out", tmp_path).reasons == {}
+
+
+def test_bfloat16_trains_to_about_the_same(
+    catalogue: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = QUICK.model_copy(update={"epochs": 3})
+    align(encoder, *catalogue, tmp_path / "float32")
+    monkeypatch.setattr("mmrepro.training.align_content.choose_device", lambda wanted: Device("cpu", "bfloat16", "cpu"))
+    align(encoder, *catalogue, tmp_path / "bfloat16")
+    losses = [[line["loss"] for line in history(tmp_path / name)] for name in ("float32", "bfloat16")]
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)

@@ -208,3 +208,13 @@ def test_nothing_heavy_is_imported() -> None:
 def test_every_study_of_the_repository_can_be_examined() -> None:
     text, _ = doctor([REPOSITORY / "config/studies/miniature.yaml"], REPOSITORY, None, verify=False)
     assert "miniature: Embedded miniature study on planted data" in text
+
+
+def test_an_optional_file_that_a_feature_set_reads_is_needed(tmp_path: Path) -> None:
+    text, healthy = doctor([REPOSITORY / "config/studies/alignrec.yaml"], REPOSITORY, tmp_path, verify=False)
+    problems = [line for line in text.splitlines() if line.startswith("problem")]
+    assert not healthy
+    for file in ("image_feat.npy", "text_feat.npy", "baby_beit3_128token_add_title_brand_to_text/image_feat.npy"):
+        assert any(f"baby/{file}: not in the mirror" in line for line in problems)
+    text, _ = doctor([REPOSITORY / "config/studies/baby-published.yaml"], REPOSITORY, tmp_path, verify=False)
+    assert "problem: baby/baby.inter" in text and "problem: baby/image_feat.npy" not in text
