@@ -112,7 +112,7 @@ class AlignRecEncoder(NeuralEncoder):
     """One vector an item from all its modalities, by an encoder pre-trained on the catalogue itself (AlignRec, stage 1)."""
 
     encoder: Literal["alignrec"]
-    sources: dict[str, AlignmentSource] = Field(min_length=2, description="what an item is made of, in this order")
+    sources: dict[Name, AlignmentSource] = Field(min_length=2, description="what an item is made of, in this order")
     architecture: str | None = Field(
         None,
         description="an open_clip model whose towers embed patches and tokens; none: linear layers do, from scratch",
