@@ -77,6 +77,7 @@ def test_full_disk_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset = {"dataset": "toy", "title": "Toy", "reader": "mmrec", "folder": "toy", "licence": "none"}
+    monkeypatch.delenv("MMREPRO_MIRROR", raising=False)
     (tmp_path / "f.csv.part").symlink_to("/dev/full")
     with running_server() as server:
         server.answers["/f.csv"] = [Answer(b"a,b\n" * 20_000)]
