@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ FEWEST_ITEMS = 2
 """A token of a single training item can neither be learnt nor tested."""
 
 
-class Target(nn.Module):
+class Target(nn.Module, ABC):
     """What is predicted of one source; all tensors are buffers, fitted on the training items.
 
     Attributes
@@ -48,17 +49,17 @@ class Target(nn.Module):
         """Return the tokens that may be hidden, bool (items, tokens)."""
         return part.present
 
+    @abstractmethod
     def of(self, content: Tensor) -> Tensor:
         """Return the targets of all tokens: (items, tokens, width), or class numbers (items, tokens)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def errors(self, predictions: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
         """Return the error of each target (n,); the prediction of target i is row `rows[i]`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def baseline(self) -> Tensor:
         """Return what a predictor that sees nothing says of each place, (places, width)."""
-        raise NotImplementedError
 
 
 class Values(Target):
