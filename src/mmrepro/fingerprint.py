@@ -30,7 +30,7 @@ STAGES: dict[str, tuple[str, str]] = {
     "tables": ("reporting.tables", "build_tables"),
     "track": ("tracking", "import_runs"),
 }
-RECORDERS = ("fingerprint", "provenance", "errors")
+RECORDERS = ("fingerprint", "provenance", "meter", "energy", "errors")
 """Modules that record results or say what is wrong, and decide no number: edits there rerun nothing."""
 
 FOLDERS = {

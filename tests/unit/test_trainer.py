@@ -99,7 +99,7 @@ def test_learning_rate_falls_by_the_number_of_finished_epochs() -> None:
     used: list[float] = []
     trainer = planted_trainer(
         "bpr", FAIR, max_epochs=5, learning_rate=0.02, learning_rate_decay=0.5, learning_rate_decay_epochs=2,
-        report=lambda record: used.append(trainer.optimiser.param_groups[0]["lr"]),
+        report=lambda record: used.append(trainer.optimiser.learning_rate),
     )  # fmt: skip
     outcome = trainer.fit()
     assert used == pytest.approx([0.02, 0.02 * 0.5**0.5, 0.01, 0.02 * 0.5**1.5, 0.005])

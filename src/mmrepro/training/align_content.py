@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from mmrepro.features.alignment.vocabulary import Vocabulary
 from mmrepro.features.devices import choose_device, torch_threads
 from mmrepro.features.weights import weights_label
 from mmrepro.fingerprint import fingerprint
+from mmrepro.meter import Meter
 from mmrepro.provenance import atomic_path, file_sha256, git_state, read_json, versions, write_json, write_text
 from mmrepro.training.alignment import Alignment, Report
 from mmrepro.training.checkpoint import Checkpoint
@@ -65,12 +64,12 @@ def align_content(
         For settings that do not fit, sources or weights that cannot be had, too few items, a folder another process writes
         to, or a diverged loss.
     """
-    started = time.perf_counter(), time.process_time()
+    meter = Meter()
     check_settings(encoder, name)
     output.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(output / ".lock", timeout=0), torch_threads(encoder.threads):
-            _Job(encoder, name, prepared, raw, output, report).run(*started)
+            _Job(encoder, name, prepared, raw, output, report).run(meter)
     except filelock.Timeout:
         raise MmreproError(f"{output}: another process writes to this run; wait for it or end it") from None
 
@@ -96,16 +95,16 @@ class _Job:
             "data": data,
         }
 
-    def run(self, started: float, cpu_started: float) -> None:
+    def run(self, meter: Meter) -> None:
         """Train unless it is done; write everything."""
-        checkpoint = Checkpoint(self.output / "checkpoint.pt", {**self._identity(), "device": self.device.label})
+        identity = {**self._identity(), "device": self.device.label}
+        checkpoint = Checkpoint(self.output / "checkpoint.pt", identity, meter)
         if not self._is_finished():
             (self.output / RECORD).unlink(missing_ok=True)
             alignment, words = self._prepare(checkpoint)
             alignment.fit()
             self._write(alignment, words)
-            seconds = time.perf_counter() - started, time.process_time() - cpu_started
-            write_json(self.output / RECORD, self._record(alignment, *seconds))
+            write_json(self.output / RECORD, {**self._record(alignment), **meter.spent()})
         checkpoint.remove()
         remove_pixels(self.output)
 
@@ -158,7 +157,7 @@ class _Job:
         with atomic_path(self.output / ENCODER) as temporary:
             torch.save({"configuration": self.facts["configuration"], "words": words, "state": state}, temporary)
 
-    def _record(self, alignment: Alignment, wall_seconds: float, cpu_seconds: float) -> dict[str, Any]:
+    def _record(self, alignment: Alignment) -> dict[str, Any]:
         features, _, modality = self.name.partition(".")
         cuda = self.device.name == "cuda"
         items = {"total": len(self.reader.items), "trained": len(alignment.trained)}
@@ -182,9 +181,6 @@ class _Job:
             "absent": {name: len(contents.absent) for name, contents in alignment.catalogue.items()},
             "epochs": len(alignment.state["history"]),
             **alignment.figures(),
-            "wall_seconds": round(wall_seconds, 3),
-            "cpu_seconds": round(cpu_seconds, 3),
-            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             "peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else None,
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mmrepro.meter import Meter
 from mmrepro.provenance import atomic_path
 
 
@@ -17,10 +18,12 @@ class Checkpoint:
         The file; it is no declared output of any rule, since Snakemake deletes those of a failed job.
     identity
         Hashes that must agree for the state to be used; a file with others is discarded.
+    meter
+        What the job has spent goes into the file, and back from it.
     """
 
-    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
-        self.path, self.identity = path, identity
+    def __init__(self, path: Path, identity: dict[str, Any], meter: Meter | None = None) -> None:
+        self.path, self.identity, self.meter = path, identity, meter or Meter()
 
     def load(self) -> dict[str, Any] | None:
         """Return the state last saved, or None where there is none that fits."""
@@ -35,6 +38,7 @@ class Checkpoint:
         if content.get("identity") != self.identity:
             self.path.unlink()
             return None
+        self.meter.resume(content["spent"])
         return dict(content["state"])
 
     def save(self, state: dict[str, Any]) -> None:
@@ -42,7 +46,7 @@ class Checkpoint:
         import torch
 
         with atomic_path(self.path) as temporary:
-            torch.save({"identity": self.identity, "state": state}, temporary)
+            torch.save({"identity": self.identity, "spent": self.meter.spent(), "state": state}, temporary)
 
     def remove(self) -> None:
         """Delete the file."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from mmrepro.evaluation.evaluator import Evaluator, lists_frame, per_user_frame
 from mmrepro.features.item_graph import load_neighbours
 from mmrepro.features.table import FeatureTable
 from mmrepro.fingerprint import training_fingerprint
+from mmrepro.meter import Meter
 from mmrepro.models.base import ItemContent, Model, TrainedParameters, TrainingInteractions, build_model, model_class
 from mmrepro.provenance import atomic_path, git_state, read_json, versions, write_json, write_text
 from mmrepro.training.checkpoint import Checkpoint
@@ -52,26 +51,24 @@ def train(spec: RunSpec, seed: int, prepared: Path, features: Path | None, outpu
     MmreproError
         For missing threads or device, a folder another process writes to, data that do not fit, or a diverged loss.
     """
-    started, cpu_started = time.perf_counter(), time.process_time()
+    meter = Meter()
     output.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(output / ".lock", timeout=0):
-            _train_locked(spec, seed, prepared, features, output, started, cpu_started)
+            for leftover in output.glob(".*.part*"):  # of a killed process
+                leftover.unlink()
+            _train_locked(spec, seed, prepared, features, output, meter)
     except filelock.Timeout:
         raise MmreproError(f"{output}: another process writes to this run; wait for it or end it") from None
 
 
-def _train_locked(
-    spec: RunSpec, seed: int, prepared: Path, features: Path | None, output: Path, started: float, cpu_started: float
-) -> None:
+def _train_locked(spec: RunSpec, seed: int, prepared: Path, features: Path | None, output: Path, meter: Meter) -> None:
     set_threads(spec.threads)
     device = choose_device(spec.device)
     dataset = PreparedDataset.load(prepared)
-    content, content_record = load_content(
-        spec, features, dataset, read_json(prepared / "statistics.json")["item_list_hash"]
-    )
-    users, items = dataset.pairs(TRAIN)
-    interactions = TrainingInteractions(users, items, dataset.n_users, dataset.n_items)
+    item_list_hash = read_json(prepared / "statistics.json")["item_list_hash"]
+    content, content_record = load_content(spec, features, dataset, item_list_hash)
+    interactions = TrainingInteractions(*dataset.pairs(TRAIN), dataset.n_users, dataset.n_items)
     base_seed = seed if spec.protocol.seeding == "literal" else derive_seed(spec.dataset, spec.model, seed)
     seed_everything(base_seed)
     model = build_model(spec.model, interactions, content, spec.parameters, spec.protocol).to(device)
@@ -82,35 +79,41 @@ def _train_locked(
         "spec": content_hash(spec.model_dump(mode="json")),
         "seed": seed,
         "data": content_hash(data),
+        "torch": torch.__version__,
     }
-    identity["torch"] = torch.__version__
-    checkpoint = Checkpoint(output / "checkpoint.pt", identity)
-    outcome = _fit(
-        spec, model, interactions, dataset, base_seed, device, checkpoint, f"{spec.dataset} {spec.model} seed {seed}"
-    )
+    checkpoint = Checkpoint(output / "checkpoint.pt", identity, meter)
+    label = f"{spec.dataset} {spec.model} seed {seed}"
+    outcome = _fit(spec, model, interactions, dataset, base_seed, device, checkpoint, label)
     _write(spec, seed, output, model, outcome)
-    record = {
+    described = {"code": code, "data": data, **_describe_outcome(model, outcome)}
+    write_json(output / "run.json", {**_describe_run(spec, seed, device), **described, **meter.spent()})
+    checkpoint.remove()
+
+
+def _describe_run(spec: RunSpec, seed: int, device: str) -> dict[str, Any]:
+    """What was run, where, and with which code."""
+    cuda = device == "cuda"
+    return {
         "status": "finished",
         "purpose": spec.purpose,
         **spec.model_dump(mode="json", exclude={"purpose"}),
         "seed": seed,
-        "device": str(device),
-        "device_name": torch.cuda.get_device_name() if device == "cuda" else device,
+        "device": device,
+        "device_name": torch.cuda.get_device_name() if cuda else device,
+        "peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else None,
         "versions": versions(),
         "git": git_state(Path(__file__).parent),
-        "code": code,
-        "data": data,
+    }
+
+
+def _describe_outcome(model: Model, outcome: Outcome) -> dict[str, Any]:
+    """What came out, in figures."""
+    return {
         "epochs": len(outcome.history),
         "best_epoch": outcome.best_epoch,
         "n_parameters": sum(p.numel() for p in model.parameters()),
         **{split: evaluation.means for split, evaluation in outcome.evaluations.items()},
-        "wall_seconds": round(time.perf_counter() - started, 3),
-        "cpu_seconds": round(time.process_time() - cpu_started, 3),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1) if device == "cuda" else None,
     }
-    write_json(output / "run.json", record)
-    checkpoint.remove()
 
 
 def _fit(

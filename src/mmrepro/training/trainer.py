@@ -21,6 +21,7 @@ from mmrepro.evaluation.evaluator import Evaluation, Evaluator
 from mmrepro.evaluation.ranking import Scorer, make_scorer
 from mmrepro.models.base import Batch, Model, TrainedParameters, TrainingInteractions
 from mmrepro.training.checkpoint import Checkpoint
+from mmrepro.training.optimiser import Adam
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
 
 CHECKPOINT_EVERY = 5  # epochs
@@ -93,9 +94,7 @@ class Trainer:
         self.sampler = NegativeSampler(interactions, from_train) if model.samples_negatives else None
         ignored = protocol.weight_decay == "as_program" and model.released.ignores_weight_decay
         decay = 0.0 if ignored else parameters.weight_decay
-        self.optimiser = torch.optim.Adam(
-            model.parameters(), lr=parameters.learning_rate, weight_decay=decay, fused=self.device.type != "mps"
-        )
+        self.optimiser = Adam(model.parameters(), parameters.learning_rate, decay)
         self.stale = protocol.score_with == "last_batch" and model.released.scores_with_last_batch
         self.draw = protocol.ranking_draw == "last_batch"
         self.patience = model.released.patience if protocol.patience == "released" else parameters.patience
@@ -133,8 +132,7 @@ class Trainer:
         started = time.perf_counter()
         finished = epoch - 1
         decay = self.parameters.learning_rate_decay ** (finished / self.parameters.learning_rate_decay_epochs)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.parameters.learning_rate * decay
+        self.optimiser.learning_rate = self.parameters.learning_rate * decay
         torch.manual_seed(derive_seed(self.seed, "epoch", epoch))
         terms = self._train(epoch)
         with self._scoring() as scorer:
@@ -151,7 +149,7 @@ class Trainer:
             "epoch": epoch,
             "loss": sum(terms.values()),
             "terms": terms,
-            "learning_rate": self.parameters.learning_rate * decay,
+            "learning_rate": self.optimiser.learning_rate,
             "valid": valid,
             "best_epoch": self.state["best_epoch"],
             "seconds": round(time.perf_counter() - started, 3),
@@ -170,7 +168,7 @@ class Trainer:
         for number, batch in enumerate(epoch_batches(self.interactions, self.sampler, size, self.seed, epoch), 1):
             generator = torch.get_rng_state()
             terms = self._loss(Batch(*(column.to(self.device) for column in batch)), epoch)
-            self.optimiser.zero_grad(set_to_none=True)
+            self.optimiser.zero_grad()
             torch.stack(list(terms.values())).sum().backward()
             if number == n_batches:
                 self.before_last_step = {"generator": generator, "parameters": self._copy() if self.stale else None}
@@ -185,7 +183,7 @@ class Trainer:
         for name, term in terms.items():
             if not bool(torch.isfinite(term)):
                 raise MmreproError(
-                    f"loss term '{name}' is {float(term)} in epoch {epoch}; lower learning_rate"
+                    f"loss term '{name}' is {float(term.detach())} in epoch {epoch}; lower learning_rate"
                     f" (now {self.parameters.learning_rate}), or check the features for constant or extreme rows"
                 )
         return terms
@@ -269,5 +267,6 @@ def seed_everything(seed: int) -> None:
     """Seed all generators before weights are made, and ask for deterministic algorithms."""
     np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries may use the global generator
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+    # the same flag as use_deterministic_algorithms sets, without that function's import of PyTorch's compiler
+    torch.set_deterministic_debug_mode("warn" if torch.cuda.is_available() else "error")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
