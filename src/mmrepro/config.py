@@ -139,6 +139,9 @@ class Protocol(Strict):
     score_with: Literal["current", "last_batch"] = Field("current", description="parameters that rank")
     ranking_draw: Literal["mean", "last_batch"] = Field("mean", description="random draws of the model while ranking")
     angle_clamp: Literal["safe", "float64_only"] = Field("safe", description="float64_only: 1e-8, nothing in float32")
+    oddities: Literal["paper", "program"] = Field(
+        "paper", description="program: the parameters by which a model's program departs from its paper"
+    )
     weight_decay: Literal["applied", "as_program"] = Field("applied", description="as_program: ignored where it was")
     negatives_from: Literal["all", "train_items"] = "all"
     test_from: Literal["best_parameters", "noted"] = Field("best_parameters", description="noted: nothing is restored")
@@ -150,7 +153,7 @@ class Protocol(Strict):
 RELEASED_SWITCHES: dict[str, Any] = {
     "select_on": "test", "round_digits": 4, "patience": "released", "stop_when": "exceeds", "mask_at_test": "train",
     "score_with": "last_batch", "ranking_draw": "last_batch", "angle_clamp": "float64_only",
-    "weight_decay": "as_program", "negatives_from": "train_items", "test_from": "noted", "seeding": "literal",
+    "oddities": "program", "weight_decay": "as_program", "negatives_from": "train_items", "test_from": "noted", "seeding": "literal",
 }  # fmt: skip
 
 

@@ -201,7 +201,9 @@ class _Builder:
         everyone = study.parameters.get("all", {})
         schema = self.schemas[model]
         shared = {key: value for key, value in everyone.items() if key in schema["properties"]}
-        parameters = merge_parameters(config, schema, self.origin, shared, study.parameters.get(model, {}), values)
+        released = schema["released"] if protocol.oddities == "program" else {}
+        updates = released, shared, study.parameters.get(model, {}), values
+        parameters = merge_parameters(config, schema, self.origin, *updates)
         return RunSpec(
             purpose=purpose,
             dataset=dataset,

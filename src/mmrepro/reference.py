@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
+from mmrepro.evaluation.ranking import make_scorer
 from mmrepro.models.base import Batch, ItemContent, Model, TrainingInteractions, build_model, model_class
 from mmrepro.ops.neighbours import nearest_neighbours
 
@@ -52,23 +53,32 @@ def check_reference(path: Path) -> Agreement:
         if not needed.is_file():
             raise MmreproError(f"{needed}: no such file; give a reference file that lies beside its dataset.npz")
     reference, data = dict(np.load(path)), dict(np.load(path.with_name("dataset.npz")))
+    untrained = path.with_stem(f"{path.stem}_hidden")  # tables that the program draws once and never trains
+    if untrained.is_file():
+        reference |= {f"param/{name}": value for name, value in np.load(untrained).items()}
     model = _build(path.stem, reference, data)
     _load_parameters(model, reference, path)
     for draw, method in model.reference_draws.items():
         value = torch.from_numpy(reference[draw])
         setattr(model, method, lambda value=value: value)
-    batch = Batch(*(torch.from_numpy(row).long() for row in reference["batch"]))
-    loss = torch.stack(list(model.loss(batch).values())).sum()
+    loss = torch.stack(list(model.loss(_batch(reference)).values())).sum()
     loss.backward()
     with torch.no_grad():
-        users, items = model.embed(draw=True)
-        scores = users @ items.T
+        scores = make_scorer(model, draw=True)(torch.arange(len(reference["scores"])))
     expected = float(reference["loss"])
     return Agreement(
         abs(float(loss.detach()) - expected) / abs(expected),
         float((scores - torch.from_numpy(reference["scores"])).abs().max()),
         _gradient_errors(model, reference),
     )
+
+
+def _batch(reference: dict[str, Any]) -> Batch:
+    """The batch: some programs shift item ids by the number of users in place, and some draw no negatives."""
+    n_users, n_items = reference["scores"].shape
+    users, *items = (torch.from_numpy(row).long() for row in reference["batch"])
+    positives, negatives = (row - n_users if int(row.max()) >= n_items else row for row in (items[0], items[-1]))
+    return Batch(users, positives, negatives)
 
 
 def _build(name: str, reference: dict[str, Any], data: dict[str, Any]) -> Model:
@@ -84,13 +94,13 @@ def _build(name: str, reference: dict[str, Any], data: dict[str, Any]) -> Model:
     users, items, label = data["interactions"][:, 0], data["interactions"][:, 1], data["interactions"][:, 2].astype(int)
     shape = reference["scores"].shape
     training = TrainingInteractions(users[label == 0].astype(int), items[label == 0].astype(int), *shape)
-    raw = {m: torch.from_numpy(data[m]).float() for m in getattr(cls, "reference_modalities", ("image", "text"))}
+    raw = {m: torch.from_numpy(data[m]).float() for m in cls.reference_modalities}
     count = parameters.get("neighbours", 10)
     neighbours = {m: nearest_neighbours(x, count)[0] for m, x in raw.items()}
     # a trainable table of the reference shares its memory with the raw features and was overwritten with them
     tables = {m: reference.get(f"param/{m}_embedding.weight", raw[m].numpy()) for m in raw}
     content = ItemContent({m: torch.from_numpy(x).float() for m, x in tables.items()}, neighbours)
-    return build_model(name, training, content, parameters, Protocol())
+    return build_model(name, training, content, {**parameters, **cls.released.parameters}, Protocol())
 
 
 def _counterparts(model: Model, reference: dict[str, Any], kind: str) -> dict[str, tuple[str, Tensor]]:

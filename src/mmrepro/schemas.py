@@ -24,7 +24,9 @@ def schemas() -> dict[str, dict[str, Any]]:
         "study": StudyConfig,
     }
     found = {f"{name}.json": cls.model_json_schema() for name, cls in kinds.items()}
-    found.update({f"models/{name}.json": model_class(name).Parameters.model_json_schema() for name in model_names()})
+    for name in model_names():
+        cls = model_class(name)
+        found[f"models/{name}.json"] = {**cls.Parameters.model_json_schema(), "released": cls.released.parameters}
     for schema in found.values():
         schema.setdefault("properties", {})
     return found

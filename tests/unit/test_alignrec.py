@@ -112,7 +112,7 @@ def test_loss_equals_the_formulas_over_the_batchs_rows() -> None:
         logits = a @ b.T / 0.2
         contrast.append((logits.exp().sum(1).log() - logits.diagonal()).mean())
     expected["content_id"] = 0.5 * (contrast[0] + contrast[1])
-    rows = model.get_parameter("features").detach().double()[positives]
+    rows = model.get_parameter("features.unified").detach().double()[positives]
     rows = rows / rows.norm(dim=1, keepdim=True)
     s = contents[N_USERS + positives]
     expected["similarity"] = 0.3 * torch.linalg.matrix_norm(s @ s.T - rows @ rows.T) / len(users)
@@ -122,15 +122,18 @@ def test_loss_equals_the_formulas_over_the_batchs_rows() -> None:
 def test_frozen_features_are_a_buffer_that_stays_and_scores_alike() -> None:
     given = content(SETS[1])
     trained, frozen = build(given), build(given, trainable_features=False)
-    assert set(dict(trained.named_parameters())) == {*dict(frozen.named_parameters()), "features"}
+    assert set(dict(trained.named_parameters())) == {*dict(frozen.named_parameters()), "features.unified"}
     assert loss_terms(frozen) == {name: pytest.approx(value, rel=1e-5) for name, value in loss_terms(trained).items()}
     for model in (trained, frozen):
         optimiser = torch.optim.Adam(model.parameters(), lr=0.1)
         total(model).backward()
         optimiser.step()
     matrix = unified_matrix(given.features)
-    assert torch.equal(frozen.get_buffer("features"), matrix) and frozen.get_buffer("features").grad is None
-    assert not torch.equal(trained.get_parameter("features"), matrix)
+    assert (
+        torch.equal(frozen.get_buffer("features.unified"), matrix)
+        and frozen.get_buffer("features.unified").grad is None
+    )
+    assert not torch.equal(trained.get_parameter("features.unified"), matrix)
 
 
 def test_training_leaves_the_given_features_alone() -> None:
@@ -138,7 +141,7 @@ def test_training_leaves_the_given_features_alone() -> None:
     before = given.features["image"].clone()
     model = build(given)
     with torch.no_grad():
-        model.get_parameter("features").zero_()
+        model.get_parameter("features.unified").zero_()
     assert torch.equal(given.features["image"], before)
 
 
@@ -148,11 +151,11 @@ def test_the_similarity_target_follows_the_table_and_gives_it_no_gradient() -> N
         model.get_parameter("projection.weight").zero_()  # now nothing but the target reads the table
     before = loss_terms(model)["similarity"]
     with torch.no_grad():
-        model.get_parameter("features").normal_(generator=torch.Generator().manual_seed(0))
+        model.get_parameter("features.unified").normal_(generator=torch.Generator().manual_seed(0))
     moved = loss_terms(model)["similarity"]
     assert abs(moved - before) > 1e-3
     model.loss(a_batch())["similarity"].backward()
-    gradient = model.get_parameter("features").grad
+    gradient = model.get_parameter("features.unified").grad
     assert gradient is not None and not gradient.any()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hand_made import STUDY_FILE, make_root
 from planted import (
     N_ITEMS,
     NEVER_TRAINED,
@@ -30,6 +31,7 @@ from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.evaluation.ranking import make_scorer
 from mmrepro.models.base import ItemContent, Model
 from mmrepro.models.cm3 import CM3
+from mmrepro.planning import plan_of_file
 from mmrepro.provenance import read_json, write_json
 from mmrepro.training.run import train
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
@@ -68,6 +70,18 @@ def test_a_study_names_a_base_by_its_protocol_name() -> None:
     )
     assert study.protocols["fair"].resolve() == FAIR
     assert study.protocols["released"].resolve().model_dump() == RELEASED_SWITCHES
+
+
+def test_oddities_of_a_program_replace_defaults_but_nothing_that_the_study_says(tmp_path: Path) -> None:
+    make_root(tmp_path)
+    schema = tmp_path / "config/schema/models/lightgcn.json"
+    write_json(schema, {**read_json(schema), "released": {"n_layers": 4, "embedding_size": 7}})
+    protocols: dict[str, Any] = {"fair": {}, "odd": {"oddities": "program"}}
+    study = {"protocols": protocols, "parameters": {"lightgcn": {"embedding_size": 9}}, "models": ["lightgcn"]}
+    plan = plan_of_file(STUDY_FILE, tmp_path, **study)
+    found = {run.protocol_name: run.spec.parameters for run in plan.runs}
+    assert (found["fair"]["n_layers"], found["odd"]["n_layers"]) == (2, 4)
+    assert found["fair"]["embedding_size"] == found["odd"]["embedding_size"] == 9
 
 
 def make_trials(root: Path, protocol: Protocol, values: list[tuple[float, float]]) -> list[Path]:

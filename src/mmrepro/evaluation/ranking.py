@@ -36,7 +36,7 @@ def make_scorer(model: Model, draw: bool = False) -> Scorer:
     if not model.has_embeddings:
         return model.score
     users, items = (x.float() for x in model.embed(draw))
-    return lambda indices: users.index_select(0, indices) @ items.T
+    return lambda indices: model.scores(users.index_select(0, indices) @ items.T)
 
 
 @torch.no_grad()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -13,6 +10,7 @@ from mmrepro.config import Protocol
 from mmrepro.models.base import (
     Batch,
     ContentParameters,
+    FeatureTables,
     ItemContent,
     Model,
     ReleasedBehaviour,
@@ -21,8 +19,7 @@ from mmrepro.models.base import (
     xavier_uniform,
 )
 from mmrepro.ops.content import unified_matrix
-from mmrepro.ops.contrast import info_nce, similarity_gap
-from mmrepro.ops.dense import linear_of_constant
+from mmrepro.ops.contrast import content_id_alignment, similarity_gap
 from mmrepro.ops.graphs import bipartite_graphs, layer_mean, product, weighted_neighbour_graph
 from mmrepro.ops.losses import bpr_log_sigmoid, cosine_distance, half_squared_norm, unit
 from mmrepro.ops.neighbours import nearest_neighbours
@@ -56,7 +53,7 @@ class AlignRec(Model):
     reference_names = {
         "user_embedding.weight": "user_embedding",
         "item_id_embedding.weight": "item_embedding",
-        "mm_embedding.weight": "features",
+        "mm_embedding.weight": "features.unified",
         "mm_trs.weight": "projection.weight",
         "mm_trs.bias": "projection.bias",
         "gate_v.0.weight": "gate.weight",
@@ -72,8 +69,7 @@ class AlignRec(Model):
         "reg_weight": "reg_weight",
         "train_batch_size": "batch_size",
     }
-    reference_modalities: ClassVar[tuple[str, ...]] = ("image",)
-    """What the program reads; its text features have no effect."""
+    reference_modalities = ("image",)
 
     def __init__(
         self,
@@ -86,10 +82,7 @@ class AlignRec(Model):
         self.parameters_ = parameters
         self.n_users = interactions.n_users
         features = unified_matrix(require_features(content, "alignrec"))
-        if parameters.trainable_features:
-            self.features = nn.Parameter(features.clone())
-        else:
-            self.register_buffer("features", features, persistent=False)
+        self.features = FeatureTables({"unified": features}, parameters.trainable_features)
         size = parameters.embedding_size
         self.user_embedding = xavier_uniform(interactions.n_users, size)
         self.item_embedding = xavier_uniform(interactions.n_items, size)
@@ -107,9 +100,7 @@ class AlignRec(Model):
     def views(self) -> tuple[Tensor, Tensor]:
         """Return the ID vectors and the content vectors of all nodes, users first, each (n_users + n_items, d)."""
         nodes = torch.cat([self.user_embedding, self.item_embedding])
-        linear = F.linear if self.parameters_.trainable_features else linear_of_constant
-        hidden = linear(self.features, self.projection.weight, self.projection.bias)
-        items = self.item_embedding * torch.sigmoid(self.gate(hidden))
+        items = self.item_embedding * torch.sigmoid(self.gate(self.features.linear("unified", self.projection)))
         for _ in range(self.parameters_.n_item_layers):
             items = product(self.item_graph, items)
         contents = torch.cat([product(self.user_item_block, items), items])
@@ -126,24 +117,20 @@ class AlignRec(Model):
             terms["regulariser"] = p.reg_weight * half_squared_norm(users, positives, negatives, rows=p.batch_size)
         if p.user_item_weight:
             terms["user_item"] = p.user_item_weight * cosine_distance(users, positives)
-        return terms | self._pair_terms(batch, identities, contents)
-
-    def _pair_terms(self, batch: Batch, identities: Tensor, contents: Tensor) -> dict[str, Tensor]:
-        """The terms over all pairs of the batch's users and all pairs of its positive items."""
-        p, terms = self.parameters_, {}
-        users, user_counts = batch.users.unique(return_counts=True)
-        items, item_counts = batch.positives.unique(return_counts=True)
-        rows, sizes = torch.cat([users, self.n_users + items]), (len(users), len(items))
-        counts = user_counts.to(contents.dtype), item_counts.to(contents.dtype)
-        contents = contents.index_select(0, rows)
         if p.content_id_weight:
-            sides = (unit(x).split(sizes) for x in (contents, identities.index_select(0, rows)))
-            of_users, of_items = (info_nce(a, b, n, p.temperature) for a, b, n in zip(*sides, counts, strict=True))
-            terms["content_id"] = p.content_id_weight * (of_users + of_items)
+            groups = batch.users, self.n_users + batch.positives
+            alignment = content_id_alignment(contents, identities, groups, p.temperature)
+            terms["content_id"] = p.content_id_weight * alignment
         if p.similarity_weight:
-            target = unit(self.features.detach().index_select(0, items))
-            terms["similarity"] = p.similarity_weight * similarity_gap(contents[len(users) :], target, counts[1])
+            terms["similarity"] = p.similarity_weight * self._similarity_gap(contents, batch.positives)
         return terms
+
+    def _similarity_gap(self, contents: Tensor, positives: Tensor) -> Tensor:
+        """The similarity regulariser over all pairs of the batch's positive items."""
+        items, counts = positives.unique(return_counts=True)
+        vectors = contents.index_select(0, self.n_users + items)
+        target = unit(self.features["unified"].detach().index_select(0, items))
+        return similarity_gap(vectors, target, counts.to(vectors.dtype))
 
     def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
         """Return the sums of ID and content vectors."""

@@ -6,15 +6,17 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from mmrepro.config import Protocol, Strict, nearest
 from mmrepro.errors import MmreproError
+from mmrepro.ops.dense import linear_of_constant
 from mmrepro.ops.graphs import SparseGraph
 from mmrepro.ops.projection import principal_components
 
@@ -79,6 +81,8 @@ class ReleasedBehaviour:
     patience: int = 20
     scores_with_last_batch: bool = False
     ignores_weight_decay: bool = False
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """Parameters by which the program departs from the paper (switch `oddities`)."""
 
 
 class Model(nn.Module):
@@ -99,6 +103,8 @@ class Model(nn.Module):
     """Key of the reference configuration -> parameter here; other keys have no effect there."""
     reference_draws: ClassVar[dict[str, str]] = {}
     """Random draw in the reference files -> method here that draws it."""
+    reference_modalities: ClassVar[tuple[str, ...]] = ("image", "text")
+    """Features of the reference data set that the program reads."""
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the named terms whose sum is minimised, each a scalar."""
@@ -124,6 +130,10 @@ class Model(nn.Module):
         """Return scores (len(users), n_items) of a model without embeddings."""
         raise MmreproError(f"model '{type(self).__name__}' offers neither embeddings nor scores")
 
+    def scores(self, products: Tensor) -> Tensor:
+        """Return scores from inner products of `embed`, any shape: the products, unless a program squashes them."""
+        return products
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Model:
         """Move and convert graphs along with parameters and buffers."""
         super()._apply(fn, recurse)
@@ -146,6 +156,35 @@ def xavier_uniform(rows: int, columns: int) -> nn.Parameter:
 def xavier_normal(rows: int, columns: int) -> nn.Parameter:
     """Return a table drawn from N(0, 2 / (rows + columns))."""
     return nn.Parameter(nn.init.xavier_normal_(torch.empty(rows, columns)))
+
+
+class FeatureTables(nn.Module):
+    """The item features as parameters that start from the features, or as constants.
+
+    Parameters
+    ----------
+    features
+        Modality to its matrix, float32, shape (n_items, dim).
+    trainable
+        Fine-tune the matrices.
+    """
+
+    def __init__(self, features: dict[str, Tensor], trainable: bool) -> None:
+        super().__init__()
+        self.modalities, self.trainable = tuple(features), trainable
+        for modality, matrix in features.items():
+            if trainable:
+                self.register_parameter(modality, nn.Parameter(matrix.clone()))
+            else:
+                self.register_buffer(modality, matrix, persistent=False)
+
+    def __getitem__(self, modality: str) -> Tensor:
+        return getattr(self, modality)
+
+    def linear(self, modality: str, layer: nn.Linear) -> Tensor:
+        """Return the layer applied to every item's row, (n_items, out)."""
+        function = F.linear if self.trainable else linear_of_constant
+        return function(self[modality], layer.weight, layer.bias)
 
 
 def require_features(content: ItemContent, model: str) -> dict[str, Tensor]:

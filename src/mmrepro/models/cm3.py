@@ -20,6 +20,7 @@ from mmrepro.models.base import (
     require_features,
     xavier_normal,
 )
+from mmrepro.ops.content import image_shares
 from mmrepro.ops.dense import linear_of_constant
 from mmrepro.ops.fusion import spherical_bezier
 from mmrepro.ops.graphs import layer_sum, neighbour_mean_graph, product, user_item_graph
@@ -106,15 +107,8 @@ class CM3(Model):
         self.block_weights = xavier_normal(self.n_users, len(self.modalities) + 1)
         self.graph = user_item_graph(interactions.users, interactions.items, interactions.n_users, interactions.n_items)
         neighbours = {m: content.neighbours[m][:, : parameters.neighbours] for m in self.modalities}
-        self.item_graph = neighbour_mean_graph(neighbours, self._item_graph_weights())
+        self.item_graph = neighbour_mean_graph(neighbours, image_shares(self.modalities, parameters.image_weight))
         self.n_items = interactions.n_items
-
-    def _item_graph_weights(self) -> dict[str, float]:
-        others = [m for m in self.modalities if m != "image"]
-        if not others or len(others) == len(self.modalities):
-            return {m: 1 / len(self.modalities) for m in self.modalities}
-        image = self.parameters_.image_weight
-        return {m: image if m == "image" else (1 - image) / len(others) for m in self.modalities}
 
     def draw_positions(self) -> Tensor:
         """Draw the position on the fusion curve, one an item, from Beta(alpha, alpha), shape (n_items,)."""

@@ -144,6 +144,38 @@ def user_item_graph(users: np.ndarray, items: np.ndarray, n_users: int, n_items:
     return from_scipy(scale @ adjacency @ scale, symmetric=True)
 
 
+def interaction_graph(users: np.ndarray, items: np.ndarray, n_users: int, n_items: int) -> SparseGraph:
+    """Build the un-normalised matrix of users and items, (n_users, n_items); a repeated pair counts as often as it occurs."""
+    pairs = sp.coo_matrix((np.ones(len(users)), (users, items)), shape=(n_users, n_items))
+    return from_scipy(pairs)
+
+
+def random_walk_graph(
+    users: np.ndarray, items: np.ndarray, n_users: int, n_items: int, self_loops: bool = False
+) -> SparseGraph:
+    """Build the graph whose rows average over a node's neighbours (methods, G_row1 with self loops, D^-1 A without).
+
+    Parameters
+    ----------
+    users, items
+        Training pairs, shape (n_pairs,); a repeated pair weighs as often as it occurs.
+    n_users, n_items
+        Numbers of nodes; items are nodes n_users .. n_users + n_items - 1.
+    self_loops
+        Every node is a neighbour of its own.
+
+    Returns
+    -------
+    SparseGraph
+        Shape (n_users + n_items,) * 2, directed: rows sum to 1, those of isolated nodes are empty.
+    """
+    n = n_users + n_items
+    pairs = sp.coo_matrix((np.ones(len(users)), (users, items + n_users)), shape=(n, n)).tocsr()
+    adjacency = pairs + pairs.T + (sp.identity(n) if self_loops else sp.csr_matrix((n, n)))
+    sums = np.asarray(adjacency.sum(axis=1)).ravel()
+    return from_scipy(sp.diags(np.divide(1.0, sums, out=np.zeros(n), where=sums > 0)) @ adjacency)
+
+
 def bipartite_graphs(
     users: np.ndarray, items: np.ndarray, n_users: int, n_items: int
 ) -> tuple[SparseGraph, SparseGraph]:
