@@ -197,3 +197,13 @@ def test_cosine_distance_in_closed_form_and_whatever_the_lengths() -> None:
     lengths = random_rows(1, 6, 1).exp()
     assert float(cosine_distance(rows, lengths * rows)) == pytest.approx(0, abs=1e-12)
     assert float(cosine_distance(rows, -lengths * rows)) == pytest.approx(2, abs=1e-12)
+
+
+def test_a_batch_of_one_row_has_no_pairs_and_no_gradient() -> None:
+    x = torch.nn.functional.normalize(torch.randn(1, 4)).requires_grad_()
+    content = torch.nn.functional.normalize(torch.randn(1, 3)).requires_grad_()
+    loss = uniformity(x) + calibrated_uniformity(x, content, 0.0, 0.8)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert x.grad is not None and content.grad is not None
+    assert not x.grad.any() and not content.grad.any()

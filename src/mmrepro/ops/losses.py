@@ -131,12 +131,12 @@ def uniformity(x: Tensor) -> Tensor:
     Parameters
     ----------
     x
-        Unit rows, shape (batch, d), batch >= 2.
+        Unit rows, shape (batch, d).
 
     Returns
     -------
     Tensor
-        ln mean_{a<b} exp(-2 ||x_a - x_b||^2), a scalar in [-8, 0].
+        ln mean_{a<b} exp(-2 ||x_a - x_b||^2), a scalar in [-8, 0]; 0 for a single row, which has no pair.
     """
     return _PairLogMean.apply(x, None, 0.0, 1.0)
 
@@ -147,7 +147,7 @@ def calibrated_uniformity(x: Tensor, content: Tensor, min_similarity: float, max
     Parameters
     ----------
     x
-        Unit rows, shape (batch, d), batch >= 2.
+        Unit rows, shape (batch, d).
     content
         Unit rows of the fused content vectors of the same items, shape (batch, e).
     min_similarity, max_similarity
@@ -157,7 +157,7 @@ def calibrated_uniformity(x: Tensor, content: Tensor, min_similarity: float, max
     -------
     Tensor
         ln mean_{a<b} exp(-2 (||x_a - x_b||^2 - 2 + 2 s_ab)). With s in [0, 1] it lies between `uniformity(x)` (all s
-        equal to 1) and `uniformity(x)` + 4.
+        equal to 1) and `uniformity(x)` + 4; 0 for a single row.
     """
     return _PairLogMean.apply(x, content, min_similarity, max_similarity)
 
@@ -177,6 +177,9 @@ class _PairLogMean(torch.autograd.Function):
         scaled = [t * PAIR_TEMPERATURE for t in operands]
         gradients = [torch.zeros_like(t) for t in inputs]
         n = x.shape[0]
+        if n < 2:
+            ctx.save_for_backward(*gradients)
+            return x.new_zeros(())
         total = x.new_zeros(())
         for start in range(0, n, CHUNK_ROWS):
             rows = slice(start, min(start + CHUNK_ROWS, n))

@@ -1,0 +1,132 @@
+"""DualGNN: Dual Graph Neural Network for Multimedia Recommendation (Wang et al., IEEE TMM 2021; methods, 3.12)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from mmrepro.config import Protocol
+from mmrepro.models.base import (
+    Batch,
+    ContentParameters,
+    ItemContent,
+    Model,
+    ReleasedBehaviour,
+    TrainingInteractions,
+    require_features,
+    xavier_normal,
+)
+from mmrepro.ops.graphs import SparseGraph, product, user_item_graph
+from mmrepro.ops.losses import bpr_log_sigmoid
+from mmrepro.ops.towers import FeatureTower, propagate_modalities
+from mmrepro.ops.user_neighbours import count_weights, neighbour_sum_graph, repeat_at_random, users_with_common_items
+
+
+class DualGNNParameters(ContentParameters):
+    """Parameters of DualGNN."""
+
+    n_layers: int = Field(2, ge=0, description="propagation steps on the user-item graph")
+    user_neighbours: int = Field(40, ge=1, description="users with the most common items that a user learns from")
+    reg_weight: float = Field(1e-3, ge=0, description="of the mean squares of preferences and modality weights")
+    repeat_neighbours: bool = Field(False, description="program: fill short lists of neighbours with random repeats")
+    accumulate_in_place: bool = Field(False, description="program: a user's first modality holds the sum of all")
+    item_weights: bool = Field(False, description="program: weights of items that only the regulariser reads")
+
+
+class DualGNN(Model):
+    """Modalities propagated apart and fused by each user's own weights; users learn from those with common items.
+
+    Items are the sum over modalities. The weights of a user's modalities are free numbers that start as a softmax. The
+    ranking loss is BPR to the base 2, here as the stabilised natural one over ln 2: they differ only where the program's
+    overflows. Departures of the program from the paper are parameters, whose defaults are the paper's:
+    `repeat_neighbours` (drawn every epoch; without the draw users have their real neighbours only),
+    `accumulate_in_place` (the sum over modalities overwrites the first one before users are fused) and `item_weights`.
+    The number of steps follows the program, where it is fixed. The program's lists of dropped items, never used, are left
+    out.
+    """
+
+    Parameters = DualGNNParameters
+    uses_features = True
+    released = ReleasedBehaviour(
+        scores_with_last_batch=True,
+        parameters={"repeat_neighbours": True, "accumulate_in_place": True, "item_weights": True},
+    )
+    reference_names = {
+        "weight_u": "user_weights",
+        "weight_i": "item_weights",
+        "v_preference": "preference.image",
+        "t_preference": "preference.text",
+        "v_gcn.MLP.weight": "towers.image.hidden.weight",
+        "v_gcn.MLP.bias": "towers.image.hidden.bias",
+        "v_gcn.MLP_1.weight": "towers.image.output.weight",
+        "v_gcn.MLP_1.bias": "towers.image.output.bias",
+        "t_gcn.MLP.weight": "towers.text.hidden.weight",
+        "t_gcn.MLP.bias": "towers.text.hidden.bias",
+        "t_gcn.MLP_1.weight": "towers.text.output.weight",
+        "t_gcn.MLP_1.bias": "towers.text.output.bias",
+    }
+    reference_parameters = {"reg_weight": "reg_weight"}
+    reference_draws = {"draw/epoch_user_graph": "drawn_neighbours", "draw/user_weight_matrix": "drawn_weights"}
+
+    def __init__(
+        self,
+        interactions: TrainingInteractions,
+        content: ItemContent,
+        parameters: DualGNNParameters,
+        protocol: Protocol,
+    ) -> None:
+        super().__init__()
+        self.parameters_ = parameters
+        features, size = require_features(content, "dualgnn"), parameters.embedding_size
+        pairs = (interactions.users, interactions.items, interactions.n_users, interactions.n_items)
+        self.n_users = interactions.n_users
+        self.preference = nn.ParameterDict({m: xavier_normal(self.n_users, size) for m in features})
+        self.towers = nn.ModuleDict({m: FeatureTower(x, size) for m, x in features.items()})
+        self.user_weights = nn.Parameter(xavier_normal(self.n_users, len(features)).detach().softmax(dim=1))
+        if parameters.item_weights:
+            self.item_weights = nn.Parameter(xavier_normal(interactions.n_items, len(features)).detach().softmax(dim=1))
+        self.graph = user_item_graph(*pairs)
+        self.nearest = self.drawn = users_with_common_items(*pairs, parameters.user_neighbours)
+        self.user_graph = neighbour_sum_graph(self.nearest.users, count_weights(self.nearest.counts))
+        self.drawn_graph: SparseGraph | None = None
+
+    def drawn_neighbours(self) -> Tensor:
+        """Return the neighbours drawn for the epoch, (n_users, user_neighbours)."""
+        return self.drawn.users
+
+    def drawn_weights(self) -> Tensor:
+        """Return the weights of the drawn neighbours, (n_users, user_neighbours)."""
+        return count_weights(self.drawn.counts)
+
+    def start_epoch(self) -> None:
+        """Draw repeats for users with too few neighbours, if the parameters say so."""
+        if self.parameters_.repeat_neighbours:
+            self.drawn = repeat_at_random(self.nearest)
+            graph = neighbour_sum_graph(self.drawn_neighbours(), self.drawn_weights())
+            self.drawn_graph = graph.apply(lambda part: part.to(self.user_weights.device, self.user_weights.dtype))
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the ranking loss and the regulariser."""
+        user_vectors, item_vectors = self.embed(draw=True)
+        users = user_vectors.index_select(0, batch.users)
+        difference = item_vectors.index_select(0, batch.positives) - item_vectors.index_select(0, batch.negatives)
+        decayed = [table.index_select(0, batch.users) for table in self.preference.values()] + [self.user_weights]
+        if self.parameters_.item_weights:
+            decayed.append(self.item_weights)
+        return {
+            "bpr": bpr_log_sigmoid((users * difference).sum(dim=1)) / math.log(2),
+            "regulariser": self.parameters_.reg_weight * torch.stack([x.square().mean() for x in decayed]).sum(),
+        }
+
+    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
+        """Return users with their neighbours' sums and items; a draw takes the neighbours drawn for the epoch."""
+        nodes = propagate_modalities(self.graph, self.preference, self.towers, self.parameters_.n_layers)
+        by_modality, items = nodes[: self.n_users], nodes[self.n_users :].sum(dim=1)
+        users = (by_modality * self.user_weights[:, :, None]).sum(dim=1)
+        if self.parameters_.accumulate_in_place:
+            users = users + self.user_weights[:, :1] * by_modality[:, 1:].sum(dim=1)
+        user_graph = (self.drawn_graph if draw else None) or self.user_graph
+        return users + product(user_graph, users), items
