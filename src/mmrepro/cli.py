@@ -135,16 +135,39 @@ def train(
     from mmrepro.training.run import train as start
 
     spec = validate(RunSpec, json.loads(run), "--run")
-    if threads < spec.threads:
-        raise MmreproError(
-            f"the study asks for threads: {spec.threads}, the scheduler grants {threads}; raise --cores or lower `threads`"
-        )
+    _check_threads(spec.threads, threads)
     start(spec, seed, prepared, features, output)
 
 
 @app.command()
+def search(
+    settings: Annotated[str, typer.Option(help="the search as JSON")],
+    prepared: Annotated[Path, typer.Option()],
+    output: Output,
+    threads: Annotated[int, typer.Option(help="threads that the scheduler grants")],
+    features: Annotated[Path | None, typer.Option()] = None,
+) -> None:
+    """Run a search whose trials follow from one another, and choose its winner; a killed one is resumed."""
+    from mmrepro.config_files import validate
+    from mmrepro.search import SequentialSearch
+    from mmrepro.training.search import search as start
+
+    found = validate(SequentialSearch, json.loads(settings), "--settings")
+    _check_threads(found.trial.threads, threads)
+    start(found, prepared, features, output)
+
+
+def _check_threads(asked: int, granted: int) -> None:
+    """Refuse to train with fewer threads than the study asks for: they are part of the result."""
+    if granted < asked:
+        raise MmreproError(
+            f"the study asks for threads: {asked}, the scheduler grants {granted}; raise --cores or lower `threads`"
+        )
+
+
+@app.command()
 def select(
-    trials: Annotated[list[Path], typer.Argument(help="folders of trials, in grid order")],
+    trials: Annotated[list[Path], typer.Argument(help="folders of trials, in the order tried")],
     searched: Annotated[str, typer.Option(help="names of the searched parameters, comma separated")],
     output: Output,
 ) -> None:
@@ -250,17 +273,23 @@ def recommend(
 
 
 @app.command()
-def check_reference(file: Annotated[Path, typer.Argument(help="<model>.npz, beside its dataset.npz")]) -> None:
-    """Compare a model with the reference tensors of its published program."""
+def check_reference(
+    files: Annotated[list[Path], typer.Argument(help="<model>.npz beside its dataset.npz, or a folder of such files")],
+) -> None:
+    """Compare models with the reference tensors of their published programs."""
     from mmrepro.reference import check_reference as compare
+    from mmrepro.reference import reference_files
 
-    result = compare(file)
-    name, worst = max(result.gradients.items(), key=lambda entry: entry[1])
-    print(f"{file.stem}: loss {result.loss:.1e} (relative)  scores {result.scores:.1e} (absolute)")
-    print(
-        f"gradients {worst:.1e} (of the largest entry; worst: {name})  {'agrees' if result.agrees else 'DOES NOT AGREE'}"
-    )
-    raise typer.Exit(0 if result.agrees else 1)
+    agree = True
+    for file in reference_files(files):
+        result = compare(file)
+        name, worst = max(result.gradients.items(), key=lambda entry: entry[1])
+        print(
+            f"{file.stem}: loss {result.loss:.1e} (relative)  scores {result.scores:.1e} (absolute)  gradients"
+            f" {worst:.1e} (of the largest entry; worst: {name})  {'agrees' if result.agrees else 'DOES NOT AGREE'}"
+        )
+        agree = agree and result.agrees
+    raise typer.Exit(0 if agree else 1)
 
 
 @app.command()

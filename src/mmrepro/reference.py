@@ -14,10 +14,11 @@ from torch import Tensor
 from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.ranking import make_scorer
-from mmrepro.models.base import Batch, ItemContent, Model, TrainingInteractions, build_model, model_class
+from mmrepro.models.base import Batch, ItemContent, Model, TrainingInteractions, build_model, model_class, model_names
 from mmrepro.ops.neighbours import nearest_neighbours
 
 LOSS_TOLERANCE, SCORE_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4, 1e-4
+HELD_AT_ZERO = "zero"  # name in `reference_draws` of a draw that was 0 while the file was made, and is not in it
 NEGLIGIBLE = 1e-6  # a stored gradient this small is rounding noise of an analytical zero
 
 
@@ -34,6 +35,23 @@ class Agreement:
         """Whether all errors are within the tolerances."""
         worst = max(self.gradients.values(), default=0.0)
         return self.loss <= LOSS_TOLERANCE and self.scores <= SCORE_TOLERANCE and worst <= GRADIENT_TOLERANCE
+
+
+def reference_files(paths: list[Path]) -> list[Path]:
+    """Return the files, a folder being replaced by those in it that are named after a model.
+
+    Raises
+    ------
+    MmreproError
+        For a folder without any.
+    """
+    found = []
+    for path in paths:
+        inside = [path / f"{name}.npz" for name in model_names() if (path / f"{name}.npz").is_file()]
+        if path.is_dir() and not inside:
+            raise MmreproError(f"{path}: no file here is named after a model; give a folder with <model>.npz")
+        found += inside or [path]
+    return found
 
 
 def check_reference(path: Path) -> Agreement:
@@ -59,8 +77,9 @@ def check_reference(path: Path) -> Agreement:
     model = _build(path.stem, reference, data)
     _load_parameters(model, reference, path)
     for draw, method in model.reference_draws.items():
-        value = torch.from_numpy(reference[draw])
-        setattr(model, method, lambda value=value: value)
+        value = torch.zeros(()) if draw == HELD_AT_ZERO else torch.from_numpy(reference[draw])
+        setattr(model, method, lambda *_, value=value: value)
+    model.start_epoch()
     loss = torch.stack(list(model.loss(_batch(reference)).values())).sum()
     loss.backward()
     with torch.no_grad():
@@ -97,9 +116,14 @@ def _build(name: str, reference: dict[str, Any], data: dict[str, Any]) -> Model:
     raw = {m: torch.from_numpy(data[m]).float() for m in cls.reference_modalities}
     count = parameters.get("neighbours", 10)
     neighbours = {m: nearest_neighbours(x, count)[0] for m, x in raw.items()}
-    # a trainable table of the reference shares its memory with the raw features and was overwritten with them
-    tables = {m: reference.get(f"param/{m}_embedding.weight", raw[m].numpy()) for m in raw}
-    content = ItemContent({m: torch.from_numpy(x).float() for m, x in tables.items()}, neighbours)
+    # a trainable table of the reference shares its memory with the raw features and was overwritten with them; where
+    # the table is a parameter here too, the features given serve the graphs alone, which were built before
+    features = dict(raw)
+    for modality in raw:
+        table = f"{modality}_embedding.weight"
+        if f"param/{table}" in reference and table not in cls.reference_names:
+            features[modality] = torch.from_numpy(reference[f"param/{table}"])
+    content = ItemContent(features, neighbours)
     return build_model(name, training, content, {**parameters, **cls.released.parameters}, Protocol())
 
 

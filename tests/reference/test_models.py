@@ -12,10 +12,11 @@ from mmrepro import cli
 from mmrepro.errors import MmreproError
 from mmrepro.ops.graphs import bipartite_graphs, weighted_neighbour_graph
 from mmrepro.ops.neighbours import nearest_neighbours
-from mmrepro.reference import GRADIENT_TOLERANCE, LOSS_TOLERANCE, SCORE_TOLERANCE, check_reference
+from mmrepro.reference import GRADIENT_TOLERANCE, LOSS_TOLERANCE, SCORE_TOLERANCE, check_reference, reference_files
 
 DATA = Path(__file__).parent / "data"
-MODELS = ("bpr", "lightgcn", "vbpr", "cm3", "alignrec")
+NOT_MODELS = ("dataset", "metrics", "mmgcn_hidden")
+MODELS = sorted({path.stem for path in DATA.glob("*.npz")} - set(NOT_MODELS))
 
 
 def perturbed(folder: Path, model: str, key: str, factor: float) -> Path:
@@ -71,6 +72,22 @@ def test_command_says_agrees(model: str, monkeypatch: pytest.MonkeyPatch, capsys
     output = capsys.readouterr().out
     assert output.startswith(f"{model}: loss ")
     assert output.rstrip().endswith("  agrees")
+
+
+def test_command_checks_a_folder_and_names_who_disagrees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(DATA / "bpr.npz", tmp_path)
+    perturbed(tmp_path, "lightgcn", "loss", 1.1)
+    assert run_cli(tmp_path, monkeypatch) == 1
+    bpr, lightgcn = capsys.readouterr().out.splitlines()
+    assert bpr.startswith("bpr: ") and bpr.endswith("  agrees")
+    assert lightgcn.startswith("lightgcn: ") and lightgcn.endswith("DOES NOT AGREE")
+
+
+def test_a_folder_without_reference_files_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MmreproError, match="no file here is named after a model"):
+        reference_files([tmp_path])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,8 +10,17 @@ from torch import Tensor
 
 from mmrepro.ops import contrast
 from mmrepro.ops.content import unified_matrix
-from mmrepro.ops.contrast import info_nce, similarity_gap
+from mmrepro.ops.contrast import content_id_alignment, contrast_with_all, info_nce, similarity_gap
 from mmrepro.ops.losses import unit
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """What is computed here is too small to be divided."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def random_rows(seed: int, rows: int, size: int) -> Tensor:
@@ -36,7 +46,7 @@ def members(draw: st.DrawFn) -> Tensor:
 @settings(max_examples=50, deadline=None)
 @given(members(), st.integers(0, 1000), st.sampled_from([0.05, 0.2, 1.0, 3.0]), st.sampled_from([1, 3, 256]))
 def test_distinct_rows_with_counts_equal_cross_entropy_over_the_batch(
-    batch: Tensor, seed: int, temperature: float, chunk_rows: int
+    batch: Tensor, seed: int, temperature: float, block_rows: int
 ) -> None:
     counts = batch.bincount().double()
     rows = [random_rows(seed + n, len(counts), 4).requires_grad_() for n in (0, 1)]
@@ -44,7 +54,7 @@ def test_distinct_rows_with_counts_equal_cross_entropy_over_the_batch(
     logits = a.index_select(0, batch) @ b.index_select(0, batch).T / temperature
     plain = F.cross_entropy(logits, torch.arange(len(batch)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contrast, "CHUNK_ROWS", chunk_rows)
+        patch.setattr(contrast, "BLOCK_ROWS", block_rows)
         ours = info_nce(a, b, counts, temperature)
     assert float(ours.detach()) == pytest.approx(float(plain.detach()), abs=1e-12)
     assert max(0.0, math.log(len(batch)) - 2 / temperature) - 1e-9 <= float(ours.detach())
@@ -52,6 +62,67 @@ def test_distinct_rows_with_counts_equal_cross_entropy_over_the_batch(
     expected = torch.autograd.grad(3 * plain, rows, retain_graph=True)
     for mine, theirs in zip(torch.autograd.grad(3 * ours, rows), expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-11)
+
+
+def test_content_and_id_vectors_are_contrasted_group_by_group() -> None:
+    contents, identities = (random_rows(n, 9, 4).requires_grad_() for n in (0, 1))
+    groups = torch.tensor([2, 0, 2, 3]), torch.tensor([5, 8, 8, 7, 5, 5])
+    ours = content_id_alignment(contents, identities, groups, 0.3)
+    plain = torch.zeros((), dtype=torch.float64)
+    for rows in groups:
+        logits = F.normalize(contents[rows]) @ F.normalize(identities[rows]).T / 0.3
+        plain = plain + F.cross_entropy(logits, torch.arange(len(rows)))
+    assert float(ours.detach()) == pytest.approx(float(plain.detach()), rel=1e-12)
+    inputs = contents, identities
+    expected = torch.autograd.grad(plain, inputs)
+    for mine, theirs in zip(torch.autograd.grad(ours, inputs), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-11)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 7).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.integers(0, n - 1), min_size=1, max_size=9))),
+    st.integers(0, 1000),
+    st.sampled_from([0.05, 0.2, 1.0]),
+    st.sampled_from([1, 3, 64]),
+)
+def test_contrast_with_all_rows_is_a_sum_over_the_batch(
+    table: tuple[int, list[int]], seed: int, temperature: float, block_rows: int
+) -> None:
+    n, batch = table[0], torch.tensor(table[1])
+    tables = [random_rows(seed + k, n, 4).requires_grad_() for k in (0, 1)]
+    logits = F.normalize(tables[0])[batch] @ F.normalize(tables[1]).T / temperature
+    plain = F.cross_entropy(logits, batch, reduction="sum")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contrast, "BLOCK_ROWS", block_rows)
+        ours = contrast_with_all(*tables, batch, temperature)
+    assert float(ours.detach()) == pytest.approx(float(plain.detach()), rel=1e-10, abs=1e-11)
+    size = len(batch)
+    assert max(0.0, size * (math.log(n) - 2 / temperature)) - 1e-9 <= float(ours.detach())
+    assert float(ours.detach()) <= size * (math.log(n) + 2 / temperature) + 1e-9
+    expected = torch.autograd.grad(3 * plain, tables, retain_graph=True)
+    for mine, theirs in zip(torch.autograd.grad(3 * ours, tables), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-10)
+
+
+def test_contrast_with_all_in_closed_form() -> None:
+    axes = torch.eye(4, dtype=torch.float64)
+    repeated = float(contrast_with_all(2 * axes, 3 * axes, torch.tensor([1, 1, 3]), 0.5))
+    assert repeated == pytest.approx(3 * math.log(1 + 3 * math.exp(-2)))
+    assert float(contrast_with_all(axes, -axes, torch.tensor([0]), 0.5)) == pytest.approx(math.log(1 + 3 * math.exp(2)))
+
+
+def test_contrast_with_all_holds_the_products_of_a_block_of_rows_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    n, linear, sizes = 300, F.linear, []
+
+    def measured(*operands: Tensor) -> Tensor:
+        result = linear(*operands)
+        sizes.append(tuple(result.shape))
+        return result
+
+    monkeypatch.setattr(contrast.F, "linear", measured)
+    contrast_with_all(random_rows(0, n, 4), random_rows(1, n, 4), torch.arange(150), 0.2)
+    assert sizes == [(contrast.BLOCK_ROWS, n), (contrast.BLOCK_ROWS, n), (150 - 2 * contrast.BLOCK_ROWS, n)]
 
 
 def test_info_nce_in_closed_form() -> None:
@@ -97,9 +168,15 @@ def test_gap_in_closed_form_and_without_a_gradient_where_it_is_zero() -> None:
 
 def test_pair_losses_are_float32_under_autocast() -> None:
     a, b = (unit(random_rows(n, 9, 4).float()) for n in (0, 1))
-    exact = info_nce(a, b, torch.ones(9), 0.2), similarity_gap(a, b, torch.ones(9))
+
+    def losses() -> list[Tensor]:
+        rows = torch.tensor([0, 3, 3])
+        all_rows = contrast_with_all(a, b, rows, 0.2), content_id_alignment(a, b, (rows,), 0.2)
+        return [info_nce(a, b, torch.ones(9), 0.2), similarity_gap(a, b, torch.ones(9)), *all_rows]
+
+    exact = losses()
     with torch.autocast("cpu", torch.bfloat16):
-        under = info_nce(a, b, torch.ones(9), 0.2), similarity_gap(a, b, torch.ones(9))
+        under = losses()
     assert all(torch.equal(x, y) for x, y in zip(exact, under, strict=True))
 
 

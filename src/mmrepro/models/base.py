@@ -102,7 +102,7 @@ class Model(nn.Module):
     reference_parameters: ClassVar[dict[str, str]] = {"reg_weight": "reg_weight", "n_layers": "n_layers"}
     """Key of the reference configuration -> parameter here; other keys have no effect there."""
     reference_draws: ClassVar[dict[str, str]] = {}
-    """Random draw in the reference files -> method here that draws it."""
+    """Random draw in the reference files -> method here that draws it; `zero`: it was held at 0 there."""
     reference_modalities: ClassVar[tuple[str, ...]] = ("image", "text")
     """Features of the reference data set that the program reads."""
 

@@ -1,19 +1,23 @@
-"""Losses over all pairs of a batch's rows, computed on the distinct rows with their counts.
+"""Contrastive losses over all pairs of a batch's rows, or of a batch's rows and a whole table's.
 
-A batch names popular items and active users many times. Equal rows have equal products, so sums over all pairs of the
-batch are sums over pairs of distinct rows, each weighted by its counts: the same numbers from a fraction of the products.
-No more than CHUNK_ROWS x distinct entries exist at a time; all in float32 also under autocast.
+A batch names popular items and active users many times. Equal rows have equal products, so sums over the batch are sums
+over its distinct rows, each weighted by its count: the same numbers from a fraction of the products. Products exist for a few
+rows at a time (BLOCK_ROWS, CHUNK_ROWS); all in float32 also under autocast.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmrepro.ops.dense import product_transposed
-from mmrepro.ops.losses import CHUNK_ROWS
+from mmrepro.ops.losses import CHUNK_ROWS, unit
+
+BLOCK_ROWS = 64  # rows whose products with all others exist at once: they stay in the cache for 20,000 others
 
 
 def info_nce(a: Tensor, b: Tensor, counts: Tensor, temperature: float) -> Tensor:
@@ -22,7 +26,8 @@ def info_nce(a: Tensor, b: Tensor, counts: Tensor, temperature: float) -> Tensor
     Parameters
     ----------
     a, b
-        Unit rows of the distinct members of a batch, shape (distinct, d); row r of one belongs to row r of the other.
+        Rows of the distinct members of a batch, of any length, shape (distinct, d); row r of one belongs to row r of the
+        other.
     counts
         How often each occurs in the batch, shape (distinct,), the type of `a`; their sum is the batch.
     temperature
@@ -32,36 +37,85 @@ def info_nce(a: Tensor, b: Tensor, counts: Tensor, temperature: float) -> Tensor
     -------
     Tensor
         Mean over the batch of -log(exp(a_r.b_r / t) / sum_s exp(a_r.b_s / t)), s over the batch, where a repeated
-        member is its own false negative; a scalar in [log(batch) - 2 / t, log(batch) + 2 / t], and at least 0.
+        member is its own false negative; a scalar, at least 0; of unit rows in [log(batch) - 2 / t, log(batch) + 2 / t].
     """
     with torch.autocast(a.device.type, enabled=False):
-        return _InfoNCE.apply(a, b, counts, temperature)
+        own = (counts * torch.linalg.vecdot(a, b)).sum() / temperature
+        return (_LogSums.apply(a, b, counts, counts.log(), temperature) - own) / counts.sum()
 
 
-class _InfoNCE(torch.autograd.Function):
-    """The loss and its gradient in one pass over blocks of rows: the softmax of a block needs no other."""
+def content_id_alignment(contents: Tensor, identities: Tensor, groups: Sequence[Tensor], temperature: float) -> Tensor:
+    """Contrast the content vectors of a batch's members with their ID vectors (AlignRec, CCA; MGCN, contrast).
+
+    Parameters
+    ----------
+    contents, identities
+        Vectors of nodes, shape (n, d).
+    groups
+        Nodes of the batch, int64, shape (batch,), with repetitions; each group, such as users or items, on its own.
+    temperature
+        Above 0.
+
+    Returns
+    -------
+    Tensor
+        Sum over the groups of `info_nce` of the unit rows; a scalar, at least 0.
+    """
+    members, counts = zip(*(group.unique(return_counts=True) for group in groups), strict=True)
+    rows, sizes = torch.cat(members), [len(nodes) for nodes in members]
+    sides = (unit(vectors.index_select(0, rows)).split(sizes) for vectors in (contents, identities))
+    terms = [info_nce(a, b, n.to(a.dtype), temperature) for a, b, n in zip(*sides, counts, strict=True)]
+    return torch.stack(terms).sum()
+
+
+def contrast_with_all(vectors: Tensor, others: Tensor, members: Tensor, temperature: float) -> Tensor:
+    """Contrast a batch's rows of one table with all rows of another, their own being the right ones (methods, NCS).
+
+    Parameters
+    ----------
+    vectors, others
+        Tables whose rows belong together, shape (n, d).
+    members
+        Rows of the batch, int64, shape (batch,), with repetitions.
+    temperature
+        Above 0.
+
+    Returns
+    -------
+    Tensor
+        SUM over the batch of -log(exp(v_r.o_r / t) / sum_s exp(v_r.o_s / t)) of unit rows, s over the whole table; a
+        scalar in batch x [log(n) - 2 / t, log(n) + 2 / t], and at least 0. Memory: BLOCK_ROWS x n floats.
+    """
+    rows, counts = members.unique(return_counts=True)
+    with torch.autocast(vectors.device.type, enabled=False):
+        a, b = unit(vectors.index_select(0, rows)), unit(others)
+        weights = counts.to(a.dtype)
+        own = (weights * torch.linalg.vecdot(a, b.index_select(0, rows))).sum() / temperature
+        return _LogSums.apply(a, b, weights, None, temperature) - own
+
+
+class _LogSums(torch.autograd.Function):
+    """sum_r counts_r log sum_s exp(a_r.b_s / t + offset_s), and its gradient in one pass over blocks of rows."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, counts: Tensor, temperature: float) -> Tensor:
-        scaled, log_counts, columns = a / temperature, counts.log(), b.T
-        gradients = -counts[:, None] * b, -counts[:, None] * a
-        total = -(counts * torch.linalg.vecdot(scaled, b)).sum()
-        for start in range(0, len(a), CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
-            weight = product_transposed(scaled[rows], b).add_(log_counts)
+    def forward(ctx: Any, a: Tensor, b: Tensor, counts: Tensor, offsets: Tensor | None, temperature: float) -> Tensor:
+        scaled, total = a / temperature, a.new_zeros(())
+        gradient, transposed = torch.empty_like(a), b.new_zeros(b.shape[::-1])
+        for start in range(0, len(a), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            weight = F.linear(scaled[rows], b, offsets)
             largest = weight.amax(dim=1, keepdim=True)
             sums = weight.sub_(largest).exp_().sum(dim=1)
             total += (counts[rows] * (largest[:, 0] + sums.log())).sum()
             weight.mul_((counts[rows] / sums)[:, None])
-            gradients[0][rows] += product_transposed(weight, columns)
-            gradients[1].add_(product_transposed(weight.T, a[rows].T))
-        batch = counts.sum()
-        ctx.save_for_backward(*(g.div_(temperature * batch) for g in gradients))
-        return total / batch
+            gradient[rows] = weight @ b
+            transposed.addmm_(a[rows].T, weight)
+        ctx.save_for_backward(gradient.div_(temperature), transposed.div_(temperature).T)
+        return total
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
-        return *(outputs[0] * g for g in ctx.saved_tensors), None, None
+        return *(outputs[0] * g for g in ctx.saved_tensors), None, None, None
 
 
 def similarity_gap(vectors: Tensor, content: Tensor, counts: Tensor) -> Tensor:
