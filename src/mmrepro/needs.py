@@ -39,18 +39,26 @@ BYTES_PER_PAIR = 200  # of training: index arrays and the sparse graph while it 
 COPIES_OF_PARAMETERS = 8  # gradient, two moments, the best ones, the checkpoint's
 COPIES_OF_ACTIVATIONS = 10  # two steps of CM3 at Electronics' size: 1.6 GB at 196 MB a layer of 192 columns
 COPIES_OF_FEATURES = 2.5  # as loaded, concatenated for VBPR, and the check of their values
-COPIES_OF_TRAINED_FEATURES = {"alignrec": COPIES_OF_PARAMETERS}  # where the features are parameters
+TRAINED_FEATURES = ("lattice", "bm3", "freedom", "mgcn", "alignrec")
+COPIES_OF_TRAINED_FEATURES = dict.fromkeys(TRAINED_FEATURES, COPIES_OF_PARAMETERS)  # where the features are parameters
 PAIRWISE_MB = 150  # losses over all pairs of a batch
-MORE_MB = {"alignrec": 750}  # its four losses over pairs, and what the allocator keeps: 1.7 GB on ML-100K
+MORE_MB = {"itemknn": 300, "ease": 300, "mmgcn": 500, "alignrec": 750}
+"""Blocks of co-occurrences; preferences as wide as the features; four losses over pairs, and what the allocator keeps."""
+BYTES_PER_ITEM_PAIR = {"ease": 12}  # float64 while it is inverted in place, and float32 weights
 
-STEP_SECONDS = {"popularity": 0.0, "bpr": 0.012, "vbpr": 0.02, "lightgcn": 0.06, "alignrec": 0.14, "cm3": 0.3}
-"""One step on one thread at Baby's size, features and evaluation aside (Baby; VBPR: MicroLens-50K, CM3: TikTok)."""
+STEP_SECONDS = {
+    "popularity": 0.0, "itemknn": 0.0, "ease": 0.0, "bpr": 0.012, "directau": 0.06, "lightgcn": 0.06, "vbpr": 0.02,
+    "mmgcn": 1.5, "grcn": 0.75, "dualgnn": 0.18, "lattice": 0.2, "slmrec": 0.35, "bm3": 0.08, "freedom": 0.12,
+    "mgcn": 0.6, "dragon": 0.25, "lgmrec": 0.6, "alignrec": 0.14, "cm3": 0.3,
+}  # fmt: skip
+"""One step on one thread at Baby's size, features and evaluation aside."""
 BABY_SIZE = 19_445 + 7_050 + 118_551  # users, items and training pairs: what a step goes over
 FEATURE_SECONDS = {
-    "vbpr": 3e-9,
-    "alignrec": 1e-8,
-    "cm3": 9e-9,
-}  # an item and column of the features, forward and backward
+    "vbpr": 3e-9, "mmgcn": 9e-9, "grcn": 3e-9, "dualgnn": 9e-9, "lattice": 1e-8, "slmrec": 3e-9, "bm3": 1e-8,
+    "freedom": 2e-8, "mgcn": 1e-8, "dragon": 9e-9, "lgmrec": 3e-9, "alignrec": 1e-8, "cm3": 9e-9,
+}  # fmt: skip
+"""An item and column of the features, forward and backward, and the optimiser where they are parameters."""
+CUBIC_SECONDS = {"ease": 4e-11}  # an item cubed: 9.3 s at Baby's 7,050
 SCORE_SECONDS = 6e-9  # a user and item, ranked: MicroLens-50K
 ENCODING_SECONDS = {"sentence_transformers": 0.01, "open_clip": 0.15, "mllm": 60.0}  # an item on one thread
 ALIGNMENT_SECONDS = 0.01  # an item and epoch of pre-training
@@ -143,6 +151,7 @@ def memory_mb(
             copies = COPIES_OF_FEATURES + COPIES_OF_TRAINED_FEATURES.get(model, 0)
             need = TORCH_MB + MORE_MB.get(model, 0) + copies * matrices
             need += _ranking_mb(size) + _model_mb(size, widths, embedding_size)
+            need += BYTES_PER_ITEM_PAIR.get(model, 0) * size.items**2 / MB
         case _:
             need = LEAST_MB
     return max(LEAST_MB, math.ceil(need))
@@ -231,6 +240,7 @@ def minutes(
             seconds = 5 + size.items**2 * (sum(widths) / GRAPH_FLOPS + PRODUCT_SECONDS * len(widths))
         case "train":
             seconds = 5 + _epoch_seconds(size, widths, model) * (epochs if STEP_SECONDS.get(model, 1) else 1)
+            seconds += CUBIC_SECONDS.get(model, 0.0) * size.items**3
         case "tables":
             seconds = 20
     return seconds / 60
