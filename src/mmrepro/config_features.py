@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
 from mmrepro.config import Name, Strict
 
 DERIVED = "--"
-"""Between the name of a feature set and what was changed: `<feature set>--masked-<percent>`."""
+"""Between the name of a feature set and its change: `<feature set>--<change>`."""
+CHANGES = {
+    "masked": "<percent> of the items lose one modality",
+    "only": "<modality> alone is read",
+    "shuffled": "rows are permuted among the items",
+    "noise": "Gaussian noise with the mean and variance of each column",
+}
+"""Kind of a change -> what it does; `masked-<percent>` and `only-<modality>` have an argument."""
+
+
+class FeatureSetName(NamedTuple):
+    """The parts of a feature set's name; kind and argument of the change are empty where there is none."""
+
+    base: str
+    kind: str
+    argument: str
+
+    @classmethod
+    def parse(cls, name: str) -> FeatureSetName:
+        """Take `<base>--<kind>-<argument>` apart; whether there is such a change, `config_files` checks."""
+        base, _, change = name.partition(DERIVED)
+        kind, _, argument = change.partition("-")
+        return cls(base, kind, argument)
+
+
+def tables_of(feature_set: str) -> str:
+    """Return the name of the feature set whose tables are read: a modality alone has no copy of its own."""
+    name = FeatureSetName.parse(feature_set)
+    return name.base if name.kind == "only" else feature_set
 
 
 class EncoderBase(Strict):
@@ -151,18 +179,25 @@ class FeatureSetConfig(Strict):
     neighbours: int = Field(
         10, ge=1, description="length of the item graph's neighbour lists, the item itself included"
     )
-    masked_share: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="share of the items that lose one modality; an id `<feature set>--masked-<percent>` sets it",
-    )
-    shuffle_items: int | None = Field(None, description="a seed: rows are permuted among items (does content matter?)")
+
+    @property
+    def name(self) -> FeatureSetName:
+        """The parts of its name."""
+        return FeatureSetName.parse(self.feature_set)
 
     @property
     def base(self) -> str:
-        """Name of the feature set that a masked one is derived from; otherwise its own."""
-        return self.feature_set.partition(DERIVED)[0]
+        """Name of the feature set that a derived one is made from; otherwise its own."""
+        return self.name.base
+
+    @property
+    def masked_share(self) -> float:
+        """Share of the items that lose one modality, in [0, 1)."""
+        return int(self.name.argument) / 100 if self.name.kind == "masked" else 0.0
+
+    def encoded_anew(self, modality: str) -> bool:
+        """Whether a derived set's modality is not made from a table: a unified vector depends on all that an item has."""
+        return self.name.kind == "masked" and isinstance(self.modalities[modality], AlignRecEncoder)
 
     @property
     def sources(self) -> tuple[str, ...]:

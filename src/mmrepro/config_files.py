@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from mmrepro.config import DatasetConfig, Expected, ModelConfig, SplitKind, nearest
-from mmrepro.config_features import DERIVED, FeatureSetConfig
+from mmrepro.config_features import CHANGES, DERIVED, FeatureSetConfig, FeatureSetName
 from mmrepro.errors import MmreproError
 
 T = TypeVar("T", bound=BaseModel)
@@ -127,33 +127,40 @@ def load_dataset(path: Path) -> DatasetConfig:
 
 
 def load_feature_set(path: Path) -> FeatureSetConfig:
-    """Read a feature set's file, or derive `<feature set>--masked-<percent>.yaml` from the file of the feature set.
+    """Read a feature set's file, or derive `<feature set>--<change>` from the file of the feature set.
 
     Parameters
     ----------
     path
-        `config/features/<id>.yaml`; need not exist for a derived id.
+        `config/features/<id>.yaml`; does not exist for a derived id. `config_features.CHANGES` lists the changes.
 
     Raises
     ------
     MmreproError
-        For an unknown derivation, a malformed file, or a file whose `feature_set` is not its name.
+        For an unknown change, a malformed file, or a file whose `feature_set` is not its name.
     """
-    base, separator, change = path.stem.partition(DERIVED)
-    if path.is_file() or not separator:
-        config = load(FeatureSetConfig, path)
-        if config.feature_set != path.stem:
-            raise MmreproError(
-                f"{path}: `feature_set: {config.feature_set}` is not the file's name; make them the same"
-            )
-        return config
-    percent = re.fullmatch(r"masked-([1-9][0-9]?)", change)
-    if not percent:
-        raise MmreproError(f"feature set '{path.stem}': '{change}' is no masked-<percent>, such as '{base}--masked-50'")
-    config = load_feature_set(path.with_stem(base))
-    if len(config.sources) < 2 or config.shuffle_items is not None:
-        raise MmreproError(f"feature set '{path.stem}': '{base}' must have two modalities, not shuffled, to lose one")
-    return config.model_copy(update={"feature_set": path.stem, "masked_share": int(percent[1]) / 100})
+    if DERIVED in path.stem:
+        return _derived(path)
+    config = load(FeatureSetConfig, path)
+    if config.feature_set != path.stem:
+        raise MmreproError(f"{path}: `feature_set: {config.feature_set}` is not the file's name; make them the same")
+    return config
+
+
+def _derived(path: Path) -> FeatureSetConfig:
+    """The feature set that a name with a change stands for."""
+    name = FeatureSetName.parse(path.stem)
+    config = load_feature_set(path.with_stem(name.base))
+    change = path.stem.removeprefix(f"{name.base}{DERIVED}")
+    valid = [*(f"only-{modality}" for modality in config.modalities), "shuffled", "noise", "masked-50"]
+    if change not in valid and not re.fullmatch(r"masked-[1-9][0-9]?", change):
+        raise MmreproError(
+            f"feature set '{path.stem}': no change '{change}' ({', '.join(CHANGES)}); {nearest(change, valid)}"
+        )
+    if name.kind == "masked" and len(config.sources) < 2:
+        raise MmreproError(f"feature set '{path.stem}': '{name.base}' must have two modalities to lose one")
+    alone = {name.argument: config.modalities[name.argument]} if name.kind == "only" else config.modalities
+    return config.model_copy(update={"feature_set": path.stem, "modalities": alone})
 
 
 def merge_parameters(
@@ -177,7 +184,8 @@ def merge_parameters(
     MmreproError
         For a parameter the model does not have, or a value of the wrong type or range.
     """
-    import jsonschema
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
 
     properties = schema["properties"]
     values = {key: entry["default"] for key, entry in properties.items() if "default" in entry}
@@ -187,9 +195,9 @@ def merge_parameters(
                 raise MmreproError(
                     f"{source}: model '{model.model}' has no parameter '{key}'; {nearest(key, sorted(properties))}"
                 )
-            try:
-                jsonschema.validate(value, {**properties[key], "$defs": schema.get("$defs", {})})
-            except jsonschema.ValidationError as error:
-                raise MmreproError(f"{source}: parameter '{key}' of model '{model.model}': {error.message}") from None
+            allowed = Draft202012Validator({**properties[key], "$defs": schema.get("$defs", {})})  # pydantic made it
+            error = best_match(allowed.iter_errors(value))
+            if error is not None:
+                raise MmreproError(f"{source}: parameter '{key}' of model '{model.model}': {error.message}")
         values.update(update)
     return values

@@ -15,6 +15,7 @@ import psutil
 import requests
 
 from mmrepro.config import DatasetConfig, SourceFile
+from mmrepro.config_features import tables_of
 from mmrepro.errors import MmreproError
 from mmrepro.layout import Layout
 from mmrepro.needs import EPOCHS, STAGES, Stage, disk_mb, memory_mb, minutes, size_of, width
@@ -236,7 +237,9 @@ def _jobs(plan: Plan, root: Path) -> list[Job]:
             add(Layout.raw(dataset.raw_name) / "IMAGES.json", "images", dataset)
         add(Layout.prepared(name) / "statistics.json", "prepare", dataset)
     pretrained = {(a.dataset, a.feature_set, a.modality) for a in plan.alignments}
-    for name, features in sorted({(run.spec.dataset, run.spec.features) for run in plan.jobs if run.spec.features}):
+    for name, features in sorted(
+        {(run.spec.dataset, tables_of(run.spec.features)) for run in plan.jobs if run.spec.features}
+    ):
         for modality, encoder in plan.feature_sets[str(features)].modalities.items():
             stem = Layout.features(name, str(features)) / modality
             columns = [width(encoder, modality)]

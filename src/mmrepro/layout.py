@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmrepro.config import RunSpec
+from mmrepro.config_features import tables_of
 
 NO_FEATURES = "none"
 
@@ -24,8 +25,8 @@ class Layout:
 
     @staticmethod
     def features(dataset: str, feature_set: str) -> Path:
-        """Folder of a feature set."""
-        return Path("data/features") / dataset / feature_set
+        """Folder of a feature set's tables."""
+        return Path("data/features") / dataset / tables_of(feature_set)
 
     @staticmethod
     def encoder(dataset: str, feature_set: str, modality: str) -> Path:

@@ -31,9 +31,8 @@ def make_items(folder: Path, titles: list[str | None], images: list[str | None])
     return folder
 
 
-def feature_set(modality: str = "text", shuffle: int | None = None, **encoder: Any) -> FeatureSetConfig:
-    data = {"feature_set": "tiny", "modalities": {modality: encoder}, "shuffle_items": shuffle}
-    return validate(FeatureSetConfig, data, "tiny.yaml")
+def feature_set(modality: str = "text", **encoder: Any) -> FeatureSetConfig:
+    return validate(FeatureSetConfig, {"feature_set": "tiny", "modalities": {modality: encoder}}, "tiny.yaml")
 
 
 def write_images(raw: Path) -> list[str | None]:

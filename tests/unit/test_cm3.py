@@ -8,7 +8,7 @@ from torch import Tensor
 from mmrepro.config import RELEASED_SWITCHES, Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import Batch, ItemContent, Model, TrainingInteractions, build_model
-from mmrepro.ops.losses import unit
+from mmrepro.ops.losses import uniformity, unit
 from mmrepro.ops.neighbours import nearest_neighbours
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
 
@@ -190,6 +190,73 @@ def test_the_programs_clamp_breaks_on_equal_feature_directions_and_the_safe_one_
     assert RELEASED_SWITCHES["angle_clamp"] == "float64_only"
     assert bool(fused("float64_only").isnan().all())
     torch.testing.assert_close(fused("safe"), torch.eye(8)[[0] * N_ITEMS])
+
+
+@pytest.mark.parametrize("fusion", ["mean", "sum", "concatenation"])
+@pytest.mark.parametrize("modalities", SETS[:3])
+def test_other_fusions_train_and_draw_nothing_that_matters(modalities: tuple[str, ...], fusion: str) -> None:
+    model = build(modalities, fusion=fusion)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    losses = []
+    for _ in range(8):
+        loss = total(model.loss(a_batch()))
+        optimiser.zero_grad()
+        loss.backward()
+        assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+    assert all(torch.equal(a, b) for a, b in zip(model.embed(), model.embed(draw=True), strict=True))
+    assert model.embed()[1].shape == (N_ITEMS, 8 * (len(modalities) + 1))
+
+
+def test_mean_and_sum_are_worked_out_by_hand_and_keep_their_length() -> None:
+    a, b, c = (unit(torch.randn(N_ITEMS, 8, generator=torch.Generator().manual_seed(seed))) for seed in range(3))
+    anywhere = torch.rand(N_ITEMS, 1)
+    torch.testing.assert_close(build(SETS[2], fusion="mean").fuse([a, b, c], anywhere), (a + b + c) / 3)
+    torch.testing.assert_close(build(SETS[2], fusion="sum").fuse([a, b, c], anywhere), a + b + c)
+    middle = build(mixing=False).fuse([a, b], torch.full((N_ITEMS, 1), 0.5))
+    torch.testing.assert_close(middle, unit(a + b))  # why the length has to stay
+    scaled = build(fusion="sum", n_layers=0, n_item_layers=0), build(fusion="mean", n_layers=0, n_item_layers=0)
+    added, averaged = (model.embed()[1] for model in scaled)
+    torch.testing.assert_close(added[:, 16:], 2 * averaged[:, 16:])
+    assert torch.equal(added[:, :16], averaged[:, :16])
+
+
+def test_concatenation_is_a_linear_layer_on_the_vectors_side_by_side() -> None:
+    model = build(fusion="concatenation")
+    assert model.get_parameter("narrow.weight").shape == (8, 16)
+    a, b = torch.randn(N_ITEMS, 8), torch.randn(N_ITEMS, 8)
+    left, right = model.get_parameter("narrow.weight").split(8, dim=1)
+    torch.testing.assert_close(model.fuse([a, b], torch.zeros(N_ITEMS, 1)), a @ left.T + b @ right.T)
+    shared = {name: p for name, p in model.named_parameters() if name != "narrow.weight"}
+    assert all(torch.equal(p, shared.pop(name)) for name, p in build().named_parameters()) and not shared
+
+
+def test_without_mixing_training_takes_the_middle_and_draws_nothing() -> None:
+    model = build(mixing=False)
+    state = torch.get_rng_state()
+    terms = model.loss(a_batch())
+    assert torch.equal(torch.get_rng_state(), state)
+    mixed = build()
+    setattr(mixed, "draw_positions", mixed.middle)  # noqa: B010
+    assert all(torch.equal(terms[name], term) for name, term in mixed.loss(a_batch()).items())
+    assert loss_terms(model) != loss_terms(build())
+
+
+def test_alignment_is_weighed_and_left_out_at_zero() -> None:
+    whole, twice, none = (loss_terms(build(alignment_weight=weight)) for weight in (1.0, 2.0, 0.0))
+    assert whole == loss_terms(build())
+    assert twice == {**whole, "alignment": pytest.approx(2 * whole["alignment"])}
+    assert none == {name: value for name, value in whole.items() if name != "alignment"}
+
+
+def test_similarity_bounds_of_one_give_plain_uniformity() -> None:
+    model = build(min_similarity=1.0, max_similarity=1.0, n_layers=0, n_item_layers=0)
+    items = unit(model.embed()[1]).index_select(0, a_batch().negatives)
+    setattr(model, "draw_positions", model.middle)  # noqa: B010
+    expected = model.parameters_.gamma / 2 * uniformity(items)
+    assert float(model.loss(a_batch())["item_uniformity"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
 def test_without_features_it_says_what_to_add() -> None:

@@ -48,15 +48,6 @@ def test_two_extractions_write_the_same_bytes(clip_text: Path) -> None:
         assert (clip_text / "first" / name).read_bytes() == (clip_text / "second" / name).read_bytes()
 
 
-def test_shuffled_rows_are_the_same_rows_elsewhere(clip_text: Path, tmp_path: Path) -> None:
-    config = feature_set(source="title", shuffle=0, **CLIP)
-    extract(config, "text", clip_text / "prepared", clip_text / "raw", tmp_path)
-    shuffled, plain = FeatureTable.load(tmp_path, "text"), FeatureTable.load(clip_text / "first", "text")
-    assert shuffled.record["shuffle_items"] == 0 and plain.record["shuffle_items"] is None
-    assert not np.array_equal(shuffled.matrix, plain.matrix)
-    np.testing.assert_array_equal(np.sort(shuffled.matrix, axis=0), np.sort(plain.matrix, axis=0))
-
-
 def test_unusable_images_are_counted_with_their_reason(tmp_path: Path) -> None:
     images = write_images(tmp_path / "raw")
     prepared = make_items(tmp_path / "prepared", ["t"] * 8, images)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmrepro.errors import MmreproError
-from mmrepro.evaluation.groups import popularity_deciles, recall_by_decile
+from mmrepro.evaluation.groups import item_groups, popularity_deciles, recall_by_group
 from mmrepro.plan import Plan
 from mmrepro.reporting.collect import collect
 from mmrepro.reporting.group_tables import (
@@ -52,11 +52,15 @@ def test_deciles_are_even_ordered_and_add_up_to_recall(popularity: list[int], ra
         tuple(np.array(sorted(random.sample(pairs, k=max(1, len(pairs) // n)))).T)
         for n in (2, 3)  # type: ignore[attr-defined]
     )
-    recall = recall_by_decile(relevant, listed, deciles)
+    by_group = recall_by_group(relevant, listed, item_groups(values))
+    recall = np.array([by_group[decile] for decile in range(1, 11)])
     counts = np.bincount(deciles[relevant[1]], minlength=11)[1:]
-    hits = len({*zip(*relevant, strict=True)} & {*zip(*listed, strict=True)})
+    found = {*zip(*relevant, strict=True)} & {*zip(*listed, strict=True)}
     assert np.isnan(recall[counts == 0]).all()
-    assert np.nansum(recall * counts) == pytest.approx(hits)
+    assert np.nansum(recall * counts) == pytest.approx(len(found))
+    cold = sum(values[item] == 0 for item in relevant[1])
+    hits = sum(values[item] == 0 for _, item in found)
+    assert by_group[0] == pytest.approx(hits / cold) if cold else np.isnan(by_group[0])
 
 
 def prepared_study(root: Path, **changes: object) -> Plan:
@@ -73,22 +77,23 @@ def test_recall_by_decile_is_the_fraction_worked_by_hand(tmp_path: Path) -> None
     plan = prepared_study(tmp_path)
     frame = long_tail_frame(plan, collect(plan, tmp_path, CODE), load_prepared(plan, tmp_path), tmp_path)
     assert tuple(frame.columns) == LONG_TAIL_COLUMNS
-    assert frame["model"].tolist() == ["popularity"] * 20 + ["lightgcn"] * 20
+    assert frame["model"].tolist() == ["popularity"] * 22 + ["lightgcn"] * 22
     found = frame[(frame["dataset"] == "toy-a") & (frame["model"] == "lightgcn")].set_index("decile")
-    assert found["n_items"].tolist() == [1] * 10
-    assert found["n_interactions"].tolist() == list(range(10))
-    assert found["n_test_pairs"].tolist() == [2, 0, 0, 0, 0, 1, 1, 1, 0, 0]
-    assert found["mean"].dropna().to_dict() == {1: 1 / 2, 6: 1 / 2, 7: 1, 8: 0}
-    assert found["std"].dropna().to_dict() == {1: 0, 6: pytest.approx(1 / 2**0.5), 7: 0, 8: 0}
+    assert found.index.tolist() == list(range(11))  # item 0 has no training interaction: cold, and in decile 1
+    assert found["n_items"].tolist() == [1] * 11
+    assert found["n_interactions"].tolist() == [0, *range(10)]
+    assert found["n_test_pairs"].tolist() == [2, 2, 0, 0, 0, 0, 1, 1, 1, 0, 0]
+    assert found["mean"].dropna().to_dict() == {0: 1 / 2, 1: 1 / 2, 6: 1 / 2, 7: 1, 8: 0}
+    assert found["std"].dropna().to_dict() == {0: 0, 1: 0, 6: pytest.approx(1 / 2**0.5), 7: 0, 8: 0}
     assert set(found["n_seeds"]) == {2}
     hole = frame[frame["model"] == "popularity"]
     assert hole["mean"].isna().all() and set(hole["n_seeds"]) == {0}
     assert frame.loc[frame["dataset"] == "toy-b", "n_items"].isna().all()
     text = to_markdown(long_tail_table(plan, frame))
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
-    assert ["lightgcn", "0.5000", "–", "–", "–", "–", "0.5000", "1.0000", "0.0000", "–", "–"] in lines
-    assert ["popularity", *["not run"] * 10] in lines
-    assert ["test pairs", *"2000011100"] in lines
+    assert ["lightgcn", "0.5000", "0.5000", "–", "–", "–", "–", "0.5000", "1.0000", "0.0000", "–", "–"] in lines
+    assert ["popularity", *["not run"] * 11] in lines
+    assert ["test pairs", *"22000011100"] in lines
     assert "1 the least popular" in text
     assert not re.search(r"\| +: +\|", text)  # a rule needs a hyphen
 

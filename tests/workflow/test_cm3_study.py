@@ -14,6 +14,7 @@ from mmrepro.datasets.fetch import fetch
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.datasets.prepare import prepare
 from mmrepro.features.extract import extract
+from mmrepro.planning import plan_of_file
 
 pytestmark = pytest.mark.slow
 
@@ -21,12 +22,17 @@ pytestmark = pytest.mark.slow
 def test_the_cm3_study_plans_every_job_and_lacks_no_file_but_the_downloads(tmp_path: Path) -> None:
     checkout = copy_project(tmp_path)
     study = yaml.safe_load((tmp_path / "config/studies/cm3.yaml").read_text())
-    stages = Counter(path.split("/")[1] for path in checkout.planned(study="cm3"))
     assert study["datasets"] == list(DATASETS)
-    assert stages["raw"] == stages["prepared"] == len(DATASETS)
-    assert stages["features"] == 2 * 2 * len(DATASETS)  # two modalities, each a table and an item graph
-    trained = len(study["models"]) - 1  # popularity draws nothing: one run for all seeds
-    assert stages["runs"] == len(DATASETS) * (1 + trained * len(study["seeds"]))
+    slice_ = {"datasets": "baby,microlens", "models": "ease,vbpr,alignrec,cm3", "seeds": 0}
+    plan = plan_of_file(Path("config/studies/cm3.yaml"), checkout.folder, **slice_)
+    planned = checkout.planned("--config", *(f"{key}={value}" for key, value in slice_.items()), study="cm3")
+    stages = Counter(path.split("/")[1] for path in planned)
+    assert stages["raw"] == stages["prepared"] == stages["encoders"] == 2
+    # image and text as published, on Baby shuffled and noise too, each a table and a graph; the unified table's graph
+    assert stages["features"] == 2 * (2 * 2 + 1) + 2 * 2 * 2
+    assert not any("--only-" in path for path in planned if path.startswith("data/"))
+    assert stages["runs"] == len(plan.final_runs) and stages["trials"] == len(plan.trials)
+    assert stages["searches"] == len(plan.selections) == 2 * 4
     assert stages["cm3"] == 2  # the tables and the import into MLflow
 
 
@@ -61,7 +67,14 @@ def test_the_cm3_study_runs_on_a_mirror_in_the_published_formats(mirrored: tuple
     checkout, mirror = mirrored
     path = checkout.folder / "config/studies/cm3.yaml"
     study = yaml.safe_load(path.read_text())
-    parts = {"datasets": ["baby"], "models": ["cm3"], "seeds": [0], "feature_quality": []}
+    parts = {
+        "datasets": ["baby"],
+        "models": ["cm3"],
+        "seeds": [0],
+        "feature_quality": [],
+        "search": None,
+        "comparisons": {},
+    }
     path.write_text(yaml.safe_dump({**study, **parts, "parameters": {"all": {"max_epochs": 1}}}))
     result = checkout.snakemake("--quiet", "rules", study="cm3", MMREPRO_MIRROR=str(mirror))
     assert result.returncode == 0, result.stdout + result.stderr

@@ -4,9 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Checkout
+from conftest import ROOT, Checkout
 
+from mmrepro.columns import Columns
 from mmrepro.config import Protocol, RunSpec
+from mmrepro.config_files import load_feature_set
+from mmrepro.datasets.interactions import load_items
+from mmrepro.features.derived import derive_table
 from mmrepro.features.item_graph import build_item_graph
 from mmrepro.features.table import FeatureTable
 from mmrepro.provenance import read_json
@@ -30,12 +34,12 @@ def mean_ndcg(prepared: Path, model: str, features: Path | None, output: Path) -
     return float(np.mean([read_json(output / f"seed{seed}/run.json")["test"]["ndcg_at_20"] for seed in SEEDS]))
 
 
-def shuffled_among_items(features: Path, output: Path) -> Path:
+def shuffled_among_items(prepared: Path, features: Path, output: Path) -> Path:
     """The same rows, each now another item's."""
+    config = load_feature_set(ROOT / f"config/features/{FEATURES}--shuffled.yaml")
+    keys = load_items(prepared)[Columns.KEY].tolist()
     for modality in MODALITIES:
-        record = read_json(features / f"{modality}.json")
-        matrix = np.load(features / f"{modality}.npy")
-        FeatureTable(np.random.default_rng(0).permutation(matrix), modality, record).save(output)
+        derive_table(FeatureTable.load(features, modality), config, keys).save(output)
         build_item_graph(output, modality, NEIGHBOURS, output)
     return output
 
@@ -45,7 +49,9 @@ def test_content_beats_ids_alone_and_shuffled_content_does_not(finished: Checkou
     features = finished.folder / "data/features" / DATASET / FEATURES
     identities = mean_ndcg(prepared, "lightgcn", None, tmp_path / "identities")
     content = mean_ndcg(prepared, "cm3", features, tmp_path / "content")
-    shuffled = mean_ndcg(prepared, "cm3", shuffled_among_items(features, tmp_path / "shuffled"), tmp_path / "without")
+    shuffled = mean_ndcg(
+        prepared, "cm3", shuffled_among_items(prepared, features, tmp_path / "shuffled"), tmp_path / "without"
+    )
     advantage = content - identities
     assert advantage > 0.1 * identities
     assert shuffled - identities < 0.4 * advantage

@@ -41,7 +41,7 @@ def prepared(tmp_path: Path) -> Path:
         matrix = rng.normal(size=(N_ITEMS, dim)).astype(np.float32)
         record = {
             "encoder": {"encoder": "published", "file": "none"}, "weights": "none", "item_list_hash": "1" * 64,
-            "n_missing": 0, "shuffle_items": None,
+            "n_missing": 0,
         }  # fmt: skip
         FeatureTable(matrix, modality, record).save(tmp_path / "features")
         build_item_graph(tmp_path / "features", modality, 10, tmp_path / "features")

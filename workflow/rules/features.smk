@@ -10,7 +10,7 @@ rule extract:
         item_list="data/prepared/{dataset}/items.parquet",
         statistics="data/prepared/{dataset}/statistics.json",
         weights=encoder_weights,
-        masked_from=masked_from,
+        derived_from=derived_from,
     output:
         matrix="data/features/{dataset}/{features}/{modality}.npy",
         record="data/features/{dataset}/{features}/{modality}.json",

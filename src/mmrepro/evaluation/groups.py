@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -30,29 +32,43 @@ def popularity_deciles(popularity: np.ndarray) -> np.ndarray:
     return deciles
 
 
-def recall_by_decile(
-    relevant: tuple[np.ndarray, np.ndarray], listed: tuple[np.ndarray, np.ndarray], deciles: np.ndarray
-) -> np.ndarray:
-    """Return the share of the relevant pairs of each decile that is listed.
+def item_groups(popularity: np.ndarray) -> dict[int, np.ndarray]:
+    """Return the items of each decile of popularity, and under 0 those without a training interaction.
+
+    Parameters
+    ----------
+    popularity
+        As for `popularity_deciles`.
+
+    Returns
+    -------
+    dict
+        0 to 10 -> mask of items, shape (n_items,), bool. Items of group 0 are in a decile, too.
+    """
+    deciles = popularity_deciles(popularity)
+    return {0: popularity == 0, **{decile: deciles == decile for decile in range(1, N_DECILES + 1)}}
+
+
+def recall_by_group(
+    relevant: tuple[np.ndarray, np.ndarray], listed: tuple[np.ndarray, np.ndarray], groups: Mapping[int, np.ndarray]
+) -> dict[int, float]:
+    """Return the share of the relevant pairs of each group of items that is listed.
 
     Parameters
     ----------
     relevant, listed
         Users and items, each (n,), no pair twice.
-    deciles
-        From `popularity_deciles`.
+    groups
+        From `item_groups`.
 
     Returns
     -------
-    ndarray
-        Shape (10,), in [0, 1]; NaN for a decile without a relevant pair.
+    dict
+        Group -> share in [0, 1]; NaN for a group without a relevant pair.
     """
-    n_items = len(deciles)
+    n_items = len(groups[0])
     found = pd.Series(_codes(relevant, n_items)).isin(_codes(listed, n_items))  # hashed: ten times as fast as sorting
-    of_pair = deciles[relevant[1]] - 1
-    counts = np.bincount(of_pair, minlength=N_DECILES)
-    hits = np.bincount(of_pair, weights=found, minlength=N_DECILES)
-    return np.divide(hits, counts, out=np.full(N_DECILES, np.nan), where=counts > 0)
+    return {group: float(found[inside[relevant[1]]].mean()) for group, inside in groups.items()}
 
 
 def distinct_pairs(dataset: PreparedDataset, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ The paper's own definitions could not be read (methods, 5.2); these are ours.
   the latest time. Training and validation items are not ranked; recall and NDCG are those of the test items.
 - **item-CF**: the share of the N nearest items by co-occurrence in training that are among the N nearest by features,
   as a mean over the items that have any (`item_neighbours.py`).
-- **mask-modality**: the same for a feature set of which a share of the items has lost a modality (`features/masking.py`).
+- **mask-modality**: the same for a feature set of which a share of the items has lost a modality (`features/derived.py`).
 """
 
 from __future__ import annotations

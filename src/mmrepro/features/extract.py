@@ -13,9 +13,9 @@ from mmrepro.config import nearest
 from mmrepro.config_features import AlignRecEncoder, Encoder, FeatureSetConfig, NeuralEncoder
 from mmrepro.datasets.interactions import STATISTICS, load_items
 from mmrepro.errors import MmreproError
+from mmrepro.features.derived import change_of, derive_table, lost_sources
 from mmrepro.features.devices import torch_threads
 from mmrepro.features.encoders import Encoded, fill_missing, load_encoder
-from mmrepro.features.masking import lost_sources, mask_table
 from mmrepro.features.shards import Shards
 from mmrepro.features.table import FeatureTable
 from mmrepro.features.weights import weights_label
@@ -28,6 +28,9 @@ def extract(
 ) -> None:
     """Make one modality of a feature set and write its table; a killed extraction goes on where it stopped.
 
+    A derived set is made from the tables of its base, but for unified vectors of which sources are masked: those are
+    encoded anew.
+
     Parameters
     ----------
     config
@@ -39,7 +42,7 @@ def extract(
     raw
         Folder of the raw files, which image and feature files are relative to.
     output
-        Folder of the feature set, beside that of the one it is derived from; gets `<modality>.npy` and `<modality>.json`, from a multimodal language model also
+        Folder of the feature set, beside that of its base; gets `<modality>.npy` and `<modality>.json`, from a multimodal language model also
         `<modality>.descriptions.parquet`; until then finished shards, in hidden folders.
     pretrained
         The encoder that was pre-trained on the data set, where the modality's encoder is of that kind.
@@ -56,13 +59,13 @@ def extract(
     encoder = config.modalities[modality]
     items = load_items(prepared)
     item_list_hash = read_json(prepared / STATISTICS)["item_list_hash"]
-    if config.masked_share:
+    if config.encoded_anew(modality):
         lost = lost_sources(len(items), config.masked_share, config.sources)
-        if not isinstance(encoder, AlignRecEncoder):  # each modality is encoded by itself: nothing to encode again
-            table = FeatureTable.load(output.with_name(config.base), modality, len(items), item_list_hash)
-            mask_table(table, lost, config, items[Columns.KEY].tolist()).save(output)
-            return
         items = items.assign(**{MASKED: pd.Series(lost, index=items.index).replace("", None)})
+    elif config.name.kind:
+        table = FeatureTable.load(output.with_name(config.base), modality, len(items), item_list_hash)
+        derive_table(table, config, items[Columns.KEY].tolist()).save(output)
+        return
     if isinstance(encoder, AlignRecEncoder) and pretrained is not None:
         encoder = encoder.model_copy(update={"weights": str(pretrained)})
     configuration = _encoder_record(encoder)
@@ -70,16 +73,13 @@ def extract(
     shards = Shards(output, modality, fingerprint("extract", encoder.encoder), facts)
     encoded = _encode(encoder, items, raw, shards)
     fill_missing(encoded.matrix, encoded.reasons, encoder.missing, shards.name)
-    matrix = encoded.matrix
-    if config.shuffle_items is not None:
-        matrix = matrix[np.random.default_rng(config.shuffle_items).permutation(len(matrix))]
     record = {
         "feature_set": config.feature_set,
         "modality": modality,
         "item_list_hash": item_list_hash,
         "encoder": configuration,
         **encoded.description,
-        "shuffle_items": config.shuffle_items,
+        "change": change_of(config),
         "masked_share": config.masked_share,
         "treatment": encoder.missing,
         "n_missing": len(encoded.reasons),
@@ -90,7 +90,7 @@ def extract(
     }
     if encoded.texts is not None:
         _write_descriptions(encoded.texts, output / f"{modality}.descriptions.parquet")
-    FeatureTable(matrix, modality, record).save(output)
+    FeatureTable(encoded.matrix, modality, record).save(output)
     shards.clear()
 
 

@@ -127,7 +127,7 @@ def present_items(record: dict[str, Any], n_items: int) -> np.ndarray:
     Returns
     -------
     np.ndarray
-        Shape (n_items,), bool; where `shuffle_items` is set, in the order before the rows were permuted.
+        Shape (n_items,), bool.
     """
     present = np.ones(n_items, dtype=bool)
     present[[entry["item"] for entry in record["missing"]]] = False

@@ -34,12 +34,17 @@ class CM3Parameters(ContentParameters):
     n_item_layers: int = Field(1, ge=0, description="convolutions on the item graph")
     neighbours: int = Field(10, ge=1, description="items a row of the item graph, the item itself included")
     image_weight: float = Field(0.1, ge=0, le=1, description="of `image` in the item graph; the others share the rest")
+    alignment_weight: float = Field(1.0, ge=0, description="of the alignment term; 0 leaves it out")
     gamma: float = Field(0.5, ge=0, description="weight of the uniformity terms")
     uniformity_weight: Literal["half_gamma", "gamma"] = Field(
         "half_gamma", description="program, or re-implementations"
     )
     min_similarity: float = Field(0.0, ge=-1, le=1, description="lower clamp of content similarity")
     max_similarity: float = Field(0.8, ge=-1, le=1, description="upper clamp of content similarity")
+    fusion: Literal["spherical_bezier", "mean", "sum", "concatenation"] = Field(
+        "spherical_bezier", description="of the modalities' unit vectors; concatenation: through a linear layer"
+    )
+    mixing: bool = Field(True, description="false: the curve's middle is taken in training too, nothing is drawn")
     alpha: float = Field(0.5, gt=0, description="the mixing position is drawn from Beta(alpha, alpha)")
     bezier: Literal["triangular", "iterated"] = Field("triangular", description="scheme for three modalities and more")
     score_vectors: Literal["raw", "unit"] = Field("raw", description="vectors whose inner products rank")
@@ -50,7 +55,8 @@ class CM3(Model):
 
     There are no item IDs: items are their content, one block a modality and one for the fused vector. Departures of
     the program from the paper are parameters here (`uniformity_weight`, `bezier`, `score_vectors`) or switches of the
-    protocol (`score_with`, `ranking_draw`, `angle_clamp`, `weight_decay`).
+    protocol (`score_with`, `ranking_draw`, `angle_clamp`, `weight_decay`). Parts are taken away by `fusion`, `mixing`,
+    `alignment_weight` 0, `n_item_layers` 0, and for plain uniformity `min_similarity` and `max_similarity` 1.
     """
 
     Parameters = CM3Parameters
@@ -105,6 +111,8 @@ class CM3(Model):
         for layer in self.fusion.children():
             nn.init.xavier_normal_(layer.get_parameter("weight"))
         self.block_weights = xavier_normal(self.n_users, len(self.modalities) + 1)
+        if parameters.fusion == "concatenation":
+            self.narrow = nn.Linear(len(features) * size, size, bias=False)
         self.graph = user_item_graph(interactions.users, interactions.items, interactions.n_users, interactions.n_items)
         neighbours = {m: content.neighbours[m][:, : parameters.neighbours] for m in self.modalities}
         self.item_graph = neighbour_mean_graph(neighbours, image_shares(self.modalities, parameters.image_weight))
@@ -112,11 +120,17 @@ class CM3(Model):
 
     def draw_positions(self) -> Tensor:
         """Draw the position on the fusion curve, one an item, from Beta(alpha, alpha), shape (n_items,)."""
+        if not self.parameters_.mixing:
+            return self.middle()
         alpha = torch.full((self.n_items,), self.parameters_.alpha)
         return torch.distributions.Beta(alpha, alpha).sample().to(self.block_weights.device)
 
+    def middle(self) -> Tensor:
+        """Return the middle of the fusion curve for every item, shape (n_items,)."""
+        return torch.full((self.n_items,), 0.5, device=self.block_weights.device)
+
     def project(self, positions: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Return each modality's vectors and the fused unit vectors, each (n_items, d) (methods, 3.4, steps 1 and 2)."""
+        """Return each modality's vectors and the fused ones, each (n_items, d) (methods, 3.4, steps 1 and 2)."""
         projected, points = {}, []
         for modality in self.modalities:
             layers = (self.hidden[modality], self.fusion[modality])
@@ -127,15 +141,28 @@ class CM3(Model):
             first, point = both.split([4 * self.parameters_.embedding_size, self.parameters_.embedding_size], dim=1)
             projected[modality] = self.output[modality](F.leaky_relu(first))
             points.append(unit(point))
-        fused = spherical_bezier(
-            points, positions.to(points[0].dtype)[:, None], self.parameters_.bezier, self.safe_angle
-        )
-        return projected, fused
+        return projected, self.fuse(points, positions.to(points[0].dtype)[:, None])
+
+    def fuse(self, points: list[Tensor], positions: Tensor) -> Tensor:
+        """Return one vector an item, (n_items, d), from its modalities' unit vectors.
+
+        Mean, sum and concatenation leave the sphere, and `propagate` leaves them their length: brought back to it, mean
+        and sum would be one thing, for two modalities the curve's middle.
+        """
+        match self.parameters_.fusion:
+            case "mean":
+                return torch.stack(points).mean(dim=0)
+            case "sum":
+                return torch.stack(points).sum(dim=0)
+            case "concatenation":
+                return self.narrow(torch.cat(points, dim=1)).to(points[0].dtype)
+        return spherical_bezier(points, positions, self.parameters_.bezier, self.safe_angle)
 
     def propagate(self, projected: dict[str, Tensor], fused: Tensor) -> tuple[Tensor, Tensor]:
         """Return user nodes and item vectors, each ((|M| + 1) d) wide (methods, 3.4, steps 3, 4 and 6)."""
         blocks = [unit(torch.cat([self.preference[m], projected[m].to(fused.dtype)])) for m in self.modalities]
-        blocks.append(unit(torch.cat([self.preference["fused"], fused])))
+        fused = unit(fused) if self.parameters_.fusion == "spherical_bezier" else fused
+        blocks.append(torch.cat([unit(self.preference["fused"]), fused]))
         nodes = layer_sum(self.graph, torch.cat(blocks, dim=1), self.parameters_.n_layers)
         items = near = nodes[self.n_users :]
         for _ in range(self.parameters_.n_item_layers):
@@ -159,16 +186,12 @@ class CM3(Model):
         gamma = p.gamma / 2 if p.uniformity_weight == "half_gamma" else p.gamma
         contents = unit(fused.index_select(0, batch.negatives))
         calibrated = calibrated_uniformity(negatives, contents, p.min_similarity, p.max_similarity)
-        return {
-            "alignment": alignment(users, positives),
-            "user_uniformity": gamma * uniformity(users),
-            "item_uniformity": gamma * calibrated,
-        }
+        terms = {"alignment": p.alignment_weight * alignment(users, positives)} if p.alignment_weight else {}
+        return {**terms, "user_uniformity": gamma * uniformity(users), "item_uniformity": gamma * calibrated}
 
     def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
         """Return the vectors whose inner products rank; the curve's middle unless a draw is asked for."""
-        middle = torch.full((self.n_items,), 0.5, device=self.block_weights.device)
-        projected, fused = self.project(self.draw_positions() if draw else middle)
+        projected, fused = self.project(self.draw_positions() if draw else self.middle())
         nodes, items = self.propagate(projected, fused)
         users = self.weigh_blocks(nodes, self.block_weights)
         return (unit(users), unit(items)) if self.parameters_.score_vectors == "unit" else (users, items)

@@ -16,13 +16,23 @@ from mmrepro.evaluation.groups import (
     N_DECILES,
     distinct_pairs,
     history_lengths,
-    popularity_deciles,
-    recall_by_decile,
+    item_groups,
+    recall_by_group,
 )
 from mmrepro.layout import Layout
 from mmrepro.plan import Plan
 from mmrepro.reporting.collect import CELL, Collection, cell_of, listed_pairs, user_means
-from mmrepro.reporting.means import NAMES, NOT_RUN, Row, decimal, main_blocks, mean_text, over_seeds, study_note
+from mmrepro.reporting.means import (
+    NAMES,
+    NOT_RUN,
+    Row,
+    decimal,
+    main_blocks,
+    mean_text,
+    over_seeds,
+    selection_notes,
+    study_note,
+)
 from mmrepro.reporting.products import headline_columns
 from mmrepro.reporting.render import Block, Cell, Table, cells
 
@@ -39,8 +49,8 @@ SHORT_HISTORY_COLUMNS = (
 )  # fmt: skip
 LONG_TAIL_NOTE = (
     f"Items are sorted by their number of training interactions (equal ones by index) and cut into {N_DECILES} groups as "
-    f"equal as possible, 1 the least popular. Recall@{CUTOFF} of a group: of the test pairs (user, item) whose item is in "
-    f"it, the share found among the user's first {CUTOFF}; a dash where there is no such pair. Mean over seeds, below it "
+    "equal as possible, 1 the least popular. Cold: the items without a training interaction, which are in a decile, too. "
+    f"Recall@{CUTOFF} of a group: of the test pairs (user, item) whose item is in it, the share found among the user's first {CUTOFF}; a dash where there is no such pair. Mean over seeds, below it "
     "the sample standard deviation."
 )
 HISTORY_NOTE = (
@@ -65,7 +75,7 @@ def load_prepared(plan: Plan, root: Path) -> dict[str, PreparedDataset]:
 def long_tail_frame(
     plan: Plan, collection: Collection, prepared: Mapping[str, PreparedDataset], root: Path
 ) -> pd.DataFrame:
-    """Return recall at 20 on test by decile of the items' popularity (`evaluation/groups.py`).
+    """Return recall at 20 on test by decile of the items' popularity (`evaluation/groups.py`), 0 being the cold items.
 
     Parameters
     ----------
@@ -79,8 +89,8 @@ def long_tail_frame(
     Returns
     -------
     pd.DataFrame
-        Columns `LONG_TAIL_COLUMNS`, a row for each cell of the main table and decile; `mean` is NaN where nothing has
-        been run or a decile has no test pair; the counts are those of the decile.
+        Columns `LONG_TAIL_COLUMNS`, a row for each cell of the main table and group; `mean` is NaN where nothing has
+        been run or a group has no test pair; the counts are those of the group.
 
     Raises
     ------
@@ -91,15 +101,14 @@ def long_tail_frame(
     counts: list[tuple[Any, ...]] = []
     for name, dataset in prepared.items():
         popularity = np.bincount(dataset.pairs(TRAIN)[1], minlength=dataset.n_items)
-        deciles, relevant = popularity_deciles(popularity), distinct_pairs(dataset, TEST)
-        for decile in range(1, N_DECILES + 1):
-            inside = deciles == decile
-            counts.append((name, decile, inside.sum(), popularity[inside].sum(), inside[relevant[1]].sum()))
+        groups, relevant = item_groups(popularity), distinct_pairs(dataset, TEST)
+        for group, inside in groups.items():
+            counts.append((name, group, inside.sum(), popularity[inside].sum(), inside[relevant[1]].sum()))
         for run in collection.runs:
             if run.planned.spec.dataset == name:
-                recall = recall_by_decile(relevant, listed_pairs(run, root, CUTOFF), deciles)
-                values += [(*run.cell, decile, value) for decile, value in enumerate(recall, start=1)]
-    frame = _frame(plan, (DECILE,), [(decile,) for decile in range(1, N_DECILES + 1)], values)
+                recall = recall_by_group(relevant, listed_pairs(run, root, CUTOFF), groups)
+                values += [(*run.cell, group, value) for group, value in recall.items()]
+    frame = _frame(plan, (DECILE,), [(group,) for group in range(N_DECILES + 1)], values)
     frame[Columns.METRIC], frame[Columns.K] = "recall", CUTOFF
     names = ["n_items", "n_interactions", "n_test_pairs"]
     found = pd.DataFrame(counts, columns=[Columns.DATASET, DECILE, *names]).astype(dict.fromkeys(names, "Int64"))
@@ -159,7 +168,7 @@ def _frame(
 
 
 def long_tail_table(plan: Plan, frame: pd.DataFrame) -> Table:
-    """Return the long-tail table for readers: a block for each data set and protocol, a column for each decile."""
+    """Return the long-tail table for readers: a block for each data set and protocol, a column for each group."""
     blocks = []
     for name, block in main_blocks(plan, frame):
         lines: list[tuple[Cell, ...]] = []
@@ -173,9 +182,9 @@ def long_tail_table(plan: Plan, frame: pd.DataFrame) -> Table:
             if rows[Columns.STD].notna().any():
                 lines.append(cells("↳ ±", *(decimal(row[Columns.STD]) for row in found)))
         blocks.append(Block(name, tuple(lines)))
-    headings = ("model", *map(str, range(1, N_DECILES + 1)))
+    headings = ("model", "cold", *map(str, range(1, N_DECILES + 1)))
     title = f"{plan.study.title}: recall@{CUTOFF} by decile of the items' popularity"
-    return Table(title, headings, tuple(blocks), (LONG_TAIL_NOTE, *study_note(plan.study)))
+    return Table(title, headings, tuple(blocks), (LONG_TAIL_NOTE, *selection_notes(plan.runs), *study_note(plan.study)))
 
 
 def short_history_table(plan: Plan, frame: pd.DataFrame) -> Table:
@@ -193,7 +202,7 @@ def short_history_table(plan: Plan, frame: pd.DataFrame) -> Table:
         blocks.append(Block(f"{name}, {history} training items{users}", tuple(lines)))
     headings = ("model", *(f"{NAMES[metric]}@{k}" for metric, k in columns))
     title = f"{plan.study.title}: users with short histories"
-    return Table(title, headings, tuple(blocks), (HISTORY_NOTE, *study_note(plan.study)))
+    return Table(title, headings, tuple(blocks), (HISTORY_NOTE, *selection_notes(plan.runs), *study_note(plan.study)))
 
 
 def _recall(row: Row) -> str:

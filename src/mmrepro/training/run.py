@@ -192,8 +192,7 @@ def _describe(record: dict[str, Any]) -> str:
     """Encoder, architecture or file, and weights of a feature table, in words."""
     encoder = record["encoder"]
     words = [encoder["encoder"], encoder.get("architecture"), encoder.get("file"), record["weights"]]
-    if record["shuffle_items"] is not None:
-        words.append("shuffled among items")
+    words.append(record.get("change") and f"({record['change']})")
     return " ".join(word for word in words if word)
 
 
