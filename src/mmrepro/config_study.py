@@ -4,17 +4,58 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mmrepro.config import Name, ProtocolConfig, Strict
 
 
 class SearchConfig(Strict):
-    """A grid for each model; trials are jobs of their own and share `seed`."""
+    """How hyper-parameters are chosen: trials share `seed`, and every model has the same `budget` of them."""
 
     name: Name | None = Field(None, description="identifies the search; the study's name unless given")
-    seed: int = 0
-    space: dict[str, dict[str, list[Any]]] = Field(description="model -> parameter -> values")
+    seed: int = Field(0, description="the tuning seed: of every trial, and of what a sampler draws")
+    budget: Annotated[int, Field(ge=1)] | Literal["grid"] = Field(
+        "grid", description="trials a model, at most all combinations of its space; `grid`: all of them"
+    )
+    sampler: Literal["grid", "random", "tpe"] = Field(
+        "grid",
+        description="grid: all combinations; random: `budget` of them, drawn without replacement; tpe: proposed one after "
+        "another by Optuna's tree-structured Parzen estimator, the first ten at random",
+    )
+    models: tuple[Name, ...] | Literal["all"] | None = Field(
+        None,
+        description="models that are searched; none: those that `space` names, or all where it names none; all: every "
+        "model with a space. The others have the settings of their files and of `parameters`",
+    )
+    space: dict[str, dict[str, list[Any]]] = Field(
+        default_factory=dict,
+        description="model -> parameter -> values, in place of the `search_space` of config/models/<model>.yaml; an empty "
+        "one leaves the model out. What is searched wins over `parameters`",
+    )
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _number_or_grid(cls, value: Any) -> Any:
+        if value == "grid" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+            return value
+        raise ValueError("give a number of trials of at least 1, or 'grid' for all combinations")
+
+    @model_validator(mode="after")
+    def _stated_budget(self) -> SearchConfig:
+        if self.sampler == "tpe" and self.budget == "grid":
+            raise ValueError("`sampler: tpe` needs a number of trials; set `budget: 20`, or take `sampler: grid`")
+        return self
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The models that are named one by one."""
+        return self.models if isinstance(self.models, tuple) else ()
+
+    def covers(self, model: str) -> bool:
+        """Return whether a model is searched, provided that it has a space."""
+        if self.models is None:
+            return model in self.space if self.space else True
+        return self.models == "all" or model in self.named
 
 
 TABLES = (

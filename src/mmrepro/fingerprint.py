@@ -27,6 +27,7 @@ STAGES: dict[str, tuple[str, str]] = {
     "probe": ("evaluation.probe", "probe"),
     "train": ("training.run", "train"),
     "select": ("training.selection", "select"),
+    "search": ("training.search", "search"),
     "tables": ("reporting.tables", "build_tables"),
     "track": ("tracking", "import_runs"),
 }

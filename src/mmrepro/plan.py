@@ -13,6 +13,7 @@ from mmrepro.config import DatasetConfig, ModelConfig, RunSpec, content_hash
 from mmrepro.config_features import FeatureSetConfig
 from mmrepro.config_study import StudyConfig
 from mmrepro.layout import NO_FEATURES
+from mmrepro.search import SequentialSearch
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,12 @@ class PlannedSelection:
     dataset: str
     model: str
     select_on: str
+    searched: tuple[str, ...]
+    """Names of the searched parameters."""
     trials: tuple[PlannedRun, ...]
+    """In the order tried. Those of a sequential search are known once its file lists them."""
+    sequential: SequentialSearch | None = None
+    """The search, where one job makes all trials."""
 
 
 @dataclass(frozen=True)

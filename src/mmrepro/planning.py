@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from mmrepro.config import ModelConfig, RunSpec, nearest
-from mmrepro.config_features import AlignRecEncoder, FeatureSetConfig
+from mmrepro.config_features import AlignRecEncoder, FeatureSetConfig, tables_of
 from mmrepro.config_files import load, load_dataset, load_feature_set, load_yaml, merge_parameters, validate
 from mmrepro.config_study import StudyConfig, Variant
 from mmrepro.errors import MmreproError
 from mmrepro.layout import Layout
 from mmrepro.plan import Plan, PlannedAlignment, PlannedProbe, PlannedRun, PlannedSelection, PlannedVariant
+from mmrepro.search import SequentialSearch, combinations, space_of, trials_of, with_parameters
 
 
 def load_study(path: Path) -> StudyConfig:
@@ -48,7 +49,7 @@ def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study") ->
         builder.add(dataset, model, protocol)
     for name in study.comparisons:
         builder.compare(name)
-    used = sorted({(run.spec.dataset, run.spec.features) for run in builder.planned if run.spec.features})
+    used = sorted({(run.spec.dataset, tables_of(run.spec.features)) for run in builder.planned if run.spec.features})
     return Plan(
         study,
         datasets,
@@ -70,7 +71,7 @@ def _probes(study: StudyConfig, used: list[tuple[str, str]]) -> list[PlannedProb
 
 
 def _alignments(feature_sets: dict[str, FeatureSetConfig], used: list[tuple[str, str]]) -> list[PlannedAlignment]:
-    """A masked feature set is encoded by the encoder of the one it is derived from."""
+    """A derived feature set needs the encoder of the one it is derived from."""
     bases = sorted({(dataset, feature_sets[name].base) for dataset, name in used})
     return [
         PlannedAlignment(dataset, name, modality, Layout.encoder(dataset, name, modality))
@@ -100,8 +101,10 @@ def _check_keys(study: StudyConfig, root: Path, origin: str) -> None:
         ("parameters", "model", study.parameters, ["all", *known]),
         ("parameters.all", "parameter", shared, parameters),
         ("search.space", "model", study.search.space if study.search else {}, known),
+        ("search.models", "model", study.search.named if study.search else (), known),
         ("features", "data set or model", study.features, ["default", *datasets, *known]),
         ("feature_quality", "data set", study.feature_quality or (), [*datasets, *study.datasets]),
+        ("focus", "model", [study.focus], known),
         ("comparisons", "model", [m for c in compared for m in c.models], known),
         ("comparisons", "data set", [d for c in compared for d in c.datasets], [*datasets, *study.datasets]),
     ):
@@ -120,6 +123,7 @@ class _Builder:
         self.runs: list[PlannedRun] = []
         self.trials: dict[Path, PlannedRun] = {}
         self.selections: dict[Path, PlannedSelection] = {}
+        self.spaces = {name: space_of(study.search, models[name], self.schemas[name], origin) for name in models}
         self.comparisons: dict[str, list[PlannedVariant]] = {}
 
     @property
@@ -165,29 +169,34 @@ class _Builder:
     def _main(self, dataset: str, model: str, protocol_name: str) -> tuple[RunSpec, Path | None]:
         """The specification of a cell of the main table, and the selection that completes it."""
         final = self._spec("final", dataset, model, protocol_name, {})
-        search = self.study.search
-        grid = search.space.get(model) if search else None
-        if not search or not grid:
+        search, space = self.study.search, self.spaces[model]
+        if not search or not space:
             return final, None
         name = search.name or self.study.study
-        unselected = {k: v for k, v in final.parameters.items() if k not in grid}
+        unselected = {k: v for k, v in final.parameters.items() if k not in space}
         final = final.model_copy(update={"parameters": unselected, "selected_by": name})
         path = Layout.selection(name, final)
         if path not in self.selections:
-            trials = tuple(self._trials(dataset, model, protocol_name, grid, search.seed))
-            self.selections[path] = PlannedSelection(path, dataset, model, final.protocol.select_on, trials)
+            self.selections[path] = self._selection(path, dataset, model, protocol_name)
         return final, path
 
-    def _trials(
-        self, dataset: str, model: str, protocol_name: str, grid: dict[str, list[Any]], seed: int
-    ) -> list[PlannedRun]:
-        planned = []
-        for values in itertools.product(*grid.values()):
-            spec = self._spec("trial", dataset, model, protocol_name, dict(zip(grid, values, strict=True)))
-            trial = PlannedRun(spec, seed, protocol_name, Layout.run(spec, seed))
-            self.trials.setdefault(trial.folder, trial)
-            planned.append(trial)
-        return planned
+    def _selection(self, path: Path, dataset: str, model: str, protocol_name: str) -> PlannedSelection:
+        """A selection with its trials; those of a sequential search are read from its file, where it has ended."""
+        search, space = self.study.search, self.spaces[model]
+        assert search is not None
+        trial, sequential = self._spec("trial", dataset, model, protocol_name, combinations(space)[0]), None
+        if search.sampler == "tpe" and search.budget != "grid":
+            sequential = SequentialSearch(trial=trial, space=space, budget=search.budget, seed=search.seed)
+            file = self.root / path
+            listed = json.loads(file.read_text()).get("trials", []) if file.is_file() else []
+            tried = [row["parameters"] for row in listed]
+        else:
+            tried = trials_of(search, space, model, self.origin)
+        specs = [with_parameters(trial, values) for values in tried]
+        trials = tuple(PlannedRun(s, search.seed, protocol_name, Layout.run(s, search.seed)) for s in specs)
+        for planned in trials:
+            self.trials.setdefault(planned.folder, planned)
+        return PlannedSelection(path, dataset, model, trial.protocol.select_on, tuple(space), trials, sequential)
 
     def _spec(
         self, purpose: str, dataset: str, model: str, protocol_name: str, values: dict[str, Any],

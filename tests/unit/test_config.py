@@ -142,7 +142,9 @@ def test_misspelt_key_names_the_nearest(
 
 
 def test_a_word_like_no_key_lists_the_valid_ones() -> None:
-    with pytest.raises(MmreproError, match=r"unknown key 'search\.zzz'; valid are name, seed, space"):
+    with pytest.raises(
+        MmreproError, match=r"unknown key 'search\.zzz'; valid are budget, models, name, sampler, seed, space"
+    ):
         validate(StudyConfig, changed(STUDY, ("search", "zzz"), 1), "tiny.yaml")
 
 
@@ -271,7 +273,7 @@ def test_run_hash_ignores_the_order_of_keys() -> None:
         (("precision",), "bfloat16"),
         (("purpose",), "trial"),
         (("dataset",), "mini-elec"),
-        (("features",), "miniature-shuffled"),
+        (("features",), "miniature--shuffled"),
         (("modalities",), ["text", "image"]),
         (("model",), "vbpr"),
         (("selected_by",), "search"),

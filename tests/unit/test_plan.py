@@ -103,7 +103,7 @@ def test_unknown_names_are_errors_with_the_nearest(changes: dict[str, Any], mess
 
 
 def test_a_slice_may_leave_sections_of_other_models_and_data_sets_unused() -> None:
-    features = {"default": "miniature", "mini-sports": "miniature-shuffled"}
+    features = {"default": "miniature", "mini-sports": "miniature--shuffled"}
     whole, piece = plan(features=features), plan(models="lightgcn", datasets="mini-baby", seeds=0, features=features)
     assert folders(piece.runs) < folders(whole.runs) and len(piece.runs) == 1
 
@@ -139,7 +139,7 @@ def test_studies_that_need_the_same_run_share_its_folder() -> None:
         {"precision": "bfloat16"},
         {"cutoffs": [10]},
         {"protocols": {"released": {}}},
-        {"features": {"default": "miniature-shuffled"}},
+        {"features": {"default": "miniature--shuffled"}},
         {"parameters": {"all": {"embedding_size": 8}}},
     ],
     ids=lambda changes: next(iter(changes)),

@@ -26,9 +26,10 @@ from hypothesis import strategies as st
 from mmrepro.errors import MmreproError
 from mmrepro.plan import Plan
 from mmrepro.reporting.degree_figure import at_least, draw_degrees
-from mmrepro.reporting.products import table_files
+from mmrepro.reporting.products import SEARCH_FIGURE, table_files
 from mmrepro.reporting.publish import show
 from mmrepro.reporting.render import Block, Cell, Table, to_latex, to_markdown
+from mmrepro.reporting.search_figure import best_so_far
 from mmrepro.reporting.tables import build_tables
 
 
@@ -246,12 +247,33 @@ def test_flags_name_the_odd_runs(tmp_path: Path) -> None:
 
 
 def test_rows_selected_on_test_say_so(tmp_path: Path) -> None:
-    plan = make_root(tmp_path, protocols={"fair": {}, "released": {}})
+    search = {"space": {"lightgcn": {"n_layers": [2, 3]}}}
+    variants = {"whole": {}, "narrow": {"parameters": {"embedding_size": 8}}, "flat": {"parameters": {"n_layers": 1}}}
+    comparisons = {"parts": {"title": "P", "datasets": ["toy-a"], "models": ["lightgcn"], "variants": variants}}
+    protocols = {"released": {}, "fair": {}}
+    plan = make_root(tmp_path, protocols=protocols, search=search, comparisons=comparisons)
+    write_winner(tmp_path, plan, {"n_layers": 3}, select_on="test", metric="recall_at_20")
     write_all(tmp_path, plan)
+    for run in plan.final_runs[len(plan.runs) :]:
+        write_run(tmp_path, run, [0.5])
     folder = build(tmp_path)
-    assert main_row(folder, model="popularity", k=10, protocol="released")["verdict"] == "selected on test"
-    assert main_row(folder, model="popularity", k=10)["verdict"] == ""
-    assert "## toy-a, protocol released" in (folder / "tables/main.md").read_text()
+    released = {"k": 10, "protocol": "released"}
+    assert main_row(folder, model="lightgcn", **released)["verdict"] == "second; selected on test"
+    assert main_row(folder, model="popularity", **released)["verdict"] == ""  # nothing of it was chosen
+    assert main_row(folder, model="lightgcn", k=10)["verdict"] == "second"
+    note = "under protocol released the hyper-parameters of lightgcn were chosen on the test split itself."
+    for name in ("main", "parts", "long_tail", "short_history"):
+        assert note in (folder / f"tables/{name}.md").read_text(), name
+    flags = pd.read_csv(folder / "tables/parts.csv", keep_default_na=False).drop_duplicates("variant")["flags"]
+    assert flags.tolist() == ["selected on test", "selected on test", ""]
+    text = (folder / "tables/main.md").read_text()
+    assert "## toy-a, protocol released" in text
+    assert "Hyper-parameters searched (grid, all combinations, seed 0): lightgcn." in text
+    trials = pd.read_csv(folder / "tables/search.csv")
+    assert set(zip(trials["protocol"], trials["flags"], strict=True)) == {
+        ("released", "selected on test; not run"),
+        ("fair", "not run"),
+    }
 
 
 def test_latex_is_balanced_escaped_and_rectangular(whole: Path) -> None:
@@ -325,7 +347,7 @@ def searched(root: Path) -> Plan:
 def test_search_table_lists_every_trial_and_the_winner(tmp_path: Path) -> None:
     plan = searched(tmp_path)
     for number, trial in enumerate(plan.trials[:3]):
-        write_run(tmp_path, trial, [number / 10, number / 10])
+        write_run(tmp_path, trial, [number / 10, number / 10], energy_joules=1.8e6)
     winner = {key: plan.trials[2].spec.parameters[key] for key in ("n_layers", "reg_weight")}
     write_winner(tmp_path, plan, winner, select_on="valid", metric="recall_at_20")
     write_all(tmp_path, plan)
@@ -335,7 +357,44 @@ def test_search_table_lists_every_trial_and_the_winner(tmp_path: Path) -> None:
     assert frame["value"].isna().tolist() == [False, False, False, True]
     assert frame["winner"].tolist() == [False, False, True, False]
     assert json.loads(frame["parameters"][2]) == winner
-    assert pd.read_csv(folder / "tables/cost.csv").set_index("purpose").loc["trial", "runs"] == 3
+    assert frame["trial"].tolist() == [1, 2, 3, 4]
+    assert frame["epochs"].tolist()[:3] == [7, 7, 7] and frame["seconds"].tolist()[:3] == [36, 36, 36]
+    assert frame["flags"].fillna("").tolist() == ["", "", "", "not run"]
+    cost = pd.read_csv(folder / "tables/cost.csv").set_index(["model", "purpose"])
+    assert cost.loc[("lightgcn", "trial"), ["runs", "energy_kwh"]].tolist() == [3, 1.5]
+    assert cost.loc[("lightgcn", "final"), "energy_kwh"] != cost.loc[("lightgcn", "final"), "energy_kwh"]  # not told
+
+
+def test_cost_of_a_model_is_summed_over_data_sets(tmp_path: Path) -> None:
+    plan = make_root(tmp_path, models=["lightgcn", "cm3"])
+    for run in plan.runs:
+        known = {"energy_joules": 3.6e5} if run.spec.model == "lightgcn" or run.seed else {}
+        write_run(tmp_path, run, [0.5], **known)
+    text = re.sub(" +", " ", (build(tmp_path) / "tables/cost.md").read_text())
+    assert "| toy-b | lightgcn | final | 2 | 0.0200 | 0.0400 | 0.2000 | 512 | | a processor |" in text
+    assert "| all | lightgcn | final | 4 | 0.0400 | 0.0800 | 0.4000 | 512 | | a processor |" in text
+    assert "| all | cm3 | final | 4 | 0.0400 | 0.0800 | | 512 | | a processor |" in text
+
+
+def test_search_figure_has_a_line_for_each_search_that_has_been_run(tmp_path: Path) -> None:
+    space = {"lightgcn": {"n_layers": [2, 3]}, "cm3": {"gamma": [0.5, 0.9]}}
+    plan = make_root(tmp_path, models=["lightgcn", "cm3"], search={"space": space})
+    assert SEARCH_FIGURE in table_files(plan)
+    counts, path = [], tmp_path / "results/hand" / SEARCH_FIGURE
+    for trials in ((), plan.trials[:1], plan.trials[1:4], ()):
+        for trial in trials:
+            write_run(tmp_path, trial, [0.25])
+        build(tmp_path)
+        text = path.read_text()
+        counts.append(len(re.findall(r"stroke: #(?:0072b2|d55e00); stroke-width: 1\.3", text)))
+    assert counts == [0, 1, 2, 2]
+    assert "<dc:date>" not in text
+    assert SEARCH_FIGURE not in table_files(make_root(tmp_path / "other"))
+
+
+def test_best_so_far_is_in_percent_of_the_best() -> None:
+    assert best_so_far(pd.Series([0.1, 0.05, 0.2, 0.15])).tolist() == [50, 50, 100, 100]
+    assert best_so_far(pd.Series([0.0, 0.0])).tolist() == [100, 100]
 
 
 def test_a_run_with_another_winner_than_the_present_one_is_a_hole(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from mmrepro.errors import MmreproError
 from mmrepro.features.weights import local_weights
 from mmrepro.fingerprint import fingerprint
 from mmrepro.needs import memory_mb, minutes, width
-from mmrepro.layout import Layout
+from mmrepro.layout import NO_FEATURES, Layout
 from mmrepro.plan import complete, plan_hash
 from mmrepro.planning import make_plan
 from mmrepro.reporting.published import published_files as published_numbers
@@ -35,6 +35,7 @@ except MmreproError as error:
 RUNS = {run.folder.as_posix(): run for run in PLAN.jobs}
 ALIGNMENTS = [(alignment.feature_set, alignment.modality) for alignment in PLAN.alignments]
 SELECTIONS = {selection.path.as_posix(): selection for selection in PLAN.selections}
+SEQUENTIAL = [path for path, selection in SELECTIONS.items() if selection.sequential]
 STUDY_FOLDER = Layout.study(STUDY.study).as_posix()
 
 
@@ -67,7 +68,7 @@ def reader_fingerprint(stage):
 
 
 def feature_file(wildcards):
-    """The file of a feature set; an id `<feature set>--masked-<percent>` has that of the one it is derived from."""
+    """The file of a feature set; an id `<feature set>--<change>` has that of the one it is derived from."""
     return f"config/features/{PLAN.feature_sets[wildcards.features].base}.yaml"
 
 
@@ -87,19 +88,26 @@ def is_pretrained(wildcards):
     return isinstance(encoder_of(wildcards), AlignRecEncoder)
 
 
-def masked_from(wildcards):
-    """What a masked feature set is made from, besides the items: the pre-trained encoder, or the unmasked table."""
-    if not PLAN.feature_sets[wildcards.features].masked_share:
+def is_encoded(wildcards):
+    """Whether items are encoded; most derived feature sets are made from the table of another."""
+    feature_set = PLAN.feature_sets[wildcards.features]
+    return not feature_set.name.kind or feature_set.encoded_anew(wildcards.modality)
+
+
+def derived_from(wildcards):
+    """What a derived feature set is made from, besides the items: a table, or the pre-trained encoder."""
+    feature_set = PLAN.feature_sets[wildcards.features]
+    if not feature_set.name.kind:
         return []
-    if is_pretrained(wildcards):
+    if is_encoded(wildcards):
         return [f"{encoder_folder(wildcards)}/run.json"]
-    base = PLAN.feature_sets[wildcards.features].base
-    return [f"{Layout.features(wildcards.dataset, base).as_posix()}/{wildcards.modality}.json"]
+    return [f"{Layout.features(wildcards.dataset, feature_set.base).as_posix()}/{wildcards.modality}.json"]
 
 
 def pretrained_option(wildcards):
     """Option that names the pre-trained encoder."""
-    return f"--pretrained {encoder_folder(wildcards)}/encoder.pt" if is_pretrained(wildcards) else ""
+    needed = is_encoded(wildcards) and is_pretrained(wildcards)
+    return f"--pretrained {encoder_folder(wildcards)}/encoder.pt" if needed else ""
 
 
 def encoder_of(wildcards):
@@ -129,17 +137,17 @@ def encoder_fingerprint(wildcards):
 
 def encoder_weights(wildcards):
     """Local files that the encoder's weights are read from."""
-    return local_weights(encoder_of(wildcards))
+    return local_weights(encoder_of(wildcards)) if is_encoded(wildcards) else []
 
 
 def encoder_threads(wildcards):
     """Threads of the encoder."""
-    return getattr(encoder_of(wildcards), "threads", 1)
+    return getattr(encoder_of(wildcards), "threads", 1) if is_encoded(wildcards) else 1
 
 
 def encoder_gpus(wildcards):
     """One GPU where the encoder asks for one."""
-    return int(getattr(encoder_of(wildcards), "device", "cpu") == "cuda")
+    return int(is_encoded(wildcards) and getattr(encoder_of(wildcards), "device", "cpu") == "cuda")
 
 
 def training_code(wildcards):
@@ -168,20 +176,25 @@ def run_folder(kind, wildcards):
     return f"results/{kind}/{w.dataset}/{w.features}/{w.model}/{w.hash}/seed{w.seed}"
 
 
-def run_inputs(kind):
-    """A function of wildcards: prepared data and features that a run reads."""
+def inputs_of(spec):
+    """Prepared data and features that a run of this specification reads."""
+    files = {"statistics": (Layout.prepared(spec.dataset) / "statistics.json").as_posix()}
+    for modality in spec.modalities:
+        folder = Layout.features(spec.dataset, spec.features).as_posix()
+        files[modality] = f"{folder}/{modality}.json"
+        if "neighbours" in spec.parameters:
+            files[f"{modality}_graph"] = f"{folder}/{modality}.neighbours.npz"
+    return files
 
-    def inputs(wildcards):
-        run = RUNS[run_folder(kind, wildcards)]
-        files = {"statistics": (Layout.prepared(run.spec.dataset) / "statistics.json").as_posix()}
-        for modality in run.spec.modalities:
-            folder = Layout.features(run.spec.dataset, run.spec.features).as_posix()
-            files[modality] = f"{folder}/{modality}.json"
-            if "neighbours" in run.spec.parameters:
-                files[f"{modality}_graph"] = f"{folder}/{modality}.neighbours.npz"
-        return files
 
-    return inputs
+def of_run(kind, value):
+    """A function of wildcards: what follows from the specification of a run."""
+    return lambda wildcards: value(RUNS[run_folder(kind, wildcards)].spec)
+
+
+def of_search(value):
+    """A function of wildcards: what follows from the specification of the trials of a search in one job."""
+    return lambda wildcards: value(selection_of(wildcards).sequential.trial)
 
 
 def run_selection(wildcards):
@@ -191,13 +204,16 @@ def run_selection(wildcards):
 
 
 def run_configuration(kind):
-    """A function of wildcards: a run's configuration as JSON; the winner's values are filled in once it is known."""
-    return lambda wildcards, input: complete(RUNS[run_folder(kind, wildcards)], Path(".")).model_dump_json()
+    """A function of wildcards: a run's configuration as JSON; the winner's values are filled in once it is known.
+
+    It takes no `input`: Snakemake reruns nothing for a parameter of a function that does, and another winner must.
+    """
+    return lambda wildcards: complete(RUNS[run_folder(kind, wildcards)], Path(".")).model_dump_json()
 
 
-def run_threads(kind):
-    """A function of wildcards: a run's threads."""
-    return lambda wildcards: RUNS[run_folder(kind, wildcards)].spec.threads
+def threads_of(spec):
+    """Threads of a run of this specification."""
+    return spec.threads
 
 
 def run_widths(spec):
@@ -206,26 +222,21 @@ def run_widths(spec):
     return [width(encoder, modality) for modality, encoder in modalities.items()]
 
 
-def run_memory(kind):
-    """A function of wildcards: MB that a run needs."""
-
-    def memory(wildcards):
-        spec = RUNS[run_folder(kind, wildcards)].spec
-        size = spec.parameters.get("embedding_size", 64)
-        return memory_mb("train", dataset_of(wildcards), run_widths(spec), embedding_size=size, model=spec.model)
-
-    return memory
+def memory_of(spec):
+    """MB that a run of this specification needs."""
+    size = spec.parameters.get("embedding_size", 64)
+    dataset = PLAN.datasets[spec.dataset]
+    return memory_mb("train", dataset, run_widths(spec), embedding_size=size, model=spec.model)
 
 
-def run_minutes(kind):
-    """A function of wildcards: minutes granted to a run, three times the estimate and at least half a day."""
+def estimated_minutes(spec):
+    """Minutes that a run of this specification is expected to take."""
+    return minutes("train", PLAN.datasets[spec.dataset], run_widths(spec), model=spec.model)
 
-    def granted(wildcards):
-        spec = RUNS[run_folder(kind, wildcards)].spec
-        estimate = minutes("train", dataset_of(wildcards), run_widths(spec), model=spec.model)
-        return max(720, round(3 * estimate))
 
-    return granted
+def minutes_of(spec):
+    """Minutes granted to a run of this specification, three times the estimate and at least half a day."""
+    return max(720, round(3 * estimated_minutes(spec)))
 
 
 def alignment_minutes(wildcards):
@@ -235,9 +246,9 @@ def alignment_minutes(wildcards):
     return max(720, round(3 * minutes("align_content", dataset_of(wildcards), encoder=encoder.encoder, epochs=epochs)))
 
 
-def run_gpus(kind):
-    """A function of wildcards: one GPU where the study asks for one."""
-    return lambda wildcards: int(RUNS[run_folder(kind, wildcards)].spec.device == "cuda")
+def gpus_of(spec):
+    """One GPU where the study asks for one."""
+    return int(spec.device == "cuda")
 
 
 def probe_tables(wildcards):
@@ -259,13 +270,14 @@ def probe_modalities(wildcards):
 
 def features_option(wildcards):
     """Option that names the feature folder, for models with features."""
-    return "" if wildcards.features == "none" else f"--features data/features/{wildcards.dataset}/{wildcards.features}"
+    if wildcards.features == NO_FEATURES:
+        return ""
+    return f"--features {Layout.features(wildcards.dataset, wildcards.features).as_posix()}"
 
 
 def modality_settings(wildcards):
-    """The settings of one modality of a feature set."""
-    feature_set = PLAN.feature_sets[wildcards.features]
-    return f"{encoder_of(wildcards).model_dump_json()}{feature_set.shuffle_items}{feature_set.masked_share or ''}"
+    """The settings of one modality of a feature set; what a derived one changes stands in its path."""
+    return encoder_of(wildcards).model_dump_json()
 
 
 def selection_of(wildcards):
@@ -286,7 +298,28 @@ def trial_folders(wildcards):
 
 def searched_parameters(wildcards):
     """Names of the searched parameters, comma separated."""
-    return ",".join(STUDY.search.space[wildcards.model])
+    return ",".join(selection_of(wildcards).searched)
+
+
+def search_settings(wildcards):
+    """A search in one job, as JSON."""
+    return selection_of(wildcards).sequential.model_dump_json()
+
+
+def search_minutes(wildcards):
+    """Minutes granted to all trials of a search in one job, three times the estimate and at least half a day."""
+    search = selection_of(wildcards).sequential
+    return max(720, round(3 * search.budget * estimated_minutes(search.trial)))
+
+
+def search_code(wildcards):
+    """Fingerprint of the search, of training and of the model."""
+    return fingerprint("search") + training_code(wildcards)
+
+
+def study_selections(wildcards):
+    """Winners and trials of the study's search."""
+    return list(SELECTIONS)
 
 
 def finished(name):

@@ -4,6 +4,7 @@ rule tables:
         runs=finished("run.json"),
         per_user=finished("per_user.parquet"),
         lists=finished("lists.parquet"),
+        selections=study_selections,
         data=study_data,
         probes=study_probes,
         alignments=finished_alignments,

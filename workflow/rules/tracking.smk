@@ -2,6 +2,7 @@ rule track:
     """Import the study's finished runs into MLflow."""
     input:
         runs=finished("run.json"),
+        selections=study_selections,
         alignments=finished_alignments,
     output:
         receipt=f"{STUDY_FOLDER}/tracking.json",

@@ -39,7 +39,7 @@ rule align_content:
 rule train_trial:
     """Try one setting of {wildcards.model} on {wildcards.dataset}, judged on validation."""
     input:
-        unpack(run_inputs("trials")),
+        unpack(of_run("trials", inputs_of)),
     output:
         record="results/trials/{dataset}/{features}/{model}/{hash}/seed{seed}/run.json",
         history="results/trials/{dataset}/{features}/{model}/{hash}/seed{seed}/history.jsonl",
@@ -50,11 +50,11 @@ rule train_trial:
         "logs/benchmarks/trials/{dataset}/{features}/{model}/{hash}/seed{seed}.tsv"
     conda:
         "../../envs/mmrepro.yaml"
-    threads: run_threads("trials")
+    threads: of_run("trials", threads_of)
     resources:
-        mem_mb=run_memory("trials"),
-        runtime=run_minutes("trials"),
-        gpu=run_gpus("trials"),
+        mem_mb=of_run("trials", memory_of),
+        runtime=of_run("trials", minutes_of),
+        gpu=of_run("trials", gpus_of),
     params:
         code=training_code,
         run=run_configuration("trials"),
@@ -74,6 +74,8 @@ rule select:
         "logs/searches/{search}/{dataset}/{features}/{model}/{hash}.log",
     benchmark:
         "logs/benchmarks/searches/{search}/{dataset}/{features}/{model}/{hash}.tsv"
+    wildcard_constraints:
+        search="(?!)" if SEQUENTIAL else r"[a-z0-9-]+",
     conda:
         "../../envs/mmrepro.yaml"
     threads: 1
@@ -88,10 +90,38 @@ rule select:
         "mmrepro select {params.folders} --searched {params.searched} --output {output.selection} > {log} 2>&1"
 
 
+rule search:
+    """Search the parameters of {wildcards.model} on {wildcards.dataset}, each trial proposed from those before it."""
+    input:
+        unpack(of_search(inputs_of)),
+    output:
+        selection="results/searches/{search}/{dataset}/{features}/{model}/{hash}.json",
+    log:
+        "logs/searches/{search}/{dataset}/{features}/{model}/{hash}.log",
+    benchmark:
+        "logs/benchmarks/searches/{search}/{dataset}/{features}/{model}/{hash}.tsv"
+    wildcard_constraints:
+        search=r"[a-z0-9-]+" if SEQUENTIAL else "(?!)",
+    conda:
+        "../../envs/mmrepro.yaml"
+    threads: of_search(threads_of)
+    resources:
+        mem_mb=of_search(memory_of),
+        runtime=search_minutes,
+        gpu=of_search(gpus_of),
+    params:
+        code=search_code,
+        settings=search_settings,
+        features=features_option,
+    shell:
+        "mmrepro search --settings {params.settings:q} --threads {threads}"
+        " --prepared data/prepared/{wildcards.dataset} {params.features} --output {output.selection} > {log} 2>&1"
+
+
 rule train:
     """Train {wildcards.model} on {wildcards.dataset} with seed {wildcards.seed}, rank, and keep the lists."""
     input:
-        unpack(run_inputs("runs")),
+        unpack(of_run("runs", inputs_of)),
         selection=ancient(run_selection),
     output:
         record="results/runs/{dataset}/{features}/{model}/{hash}/seed{seed}/run.json",
@@ -106,11 +136,11 @@ rule train:
         "logs/benchmarks/runs/{dataset}/{features}/{model}/{hash}/seed{seed}.tsv"
     conda:
         "../../envs/mmrepro.yaml"
-    threads: run_threads("runs")
+    threads: of_run("runs", threads_of)
     resources:
-        mem_mb=run_memory("runs"),
-        runtime=run_minutes("runs"),
-        gpu=run_gpus("runs"),
+        mem_mb=of_run("runs", memory_of),
+        runtime=of_run("runs", minutes_of),
+        gpu=of_run("runs", gpus_of),
     params:
         code=training_code,
         run=run_configuration("runs"),

@@ -19,6 +19,7 @@ from mmrepro.plan import Plan, PlannedAlignment, PlannedRun, complete
 from mmrepro.reporting.products import METRICS
 
 FLAGS = "flags"
+SELECTED_ON_TEST = "selected on test"
 CELL = (Columns.DATASET, Columns.FEATURES, Columns.MODEL, Columns.PROTOCOL)
 FRAME_COLUMNS = (*CELL, Columns.SEED, Columns.SPLIT, Columns.METRIC, Columns.K, Columns.VALUE, FLAGS)
 
@@ -93,9 +94,9 @@ def finished_runs(
     Returns
     -------
     tuple of FinishedRun
-        In the order given, without those that have not finished. Flags are 'selected on test', 'stale', 'mixed
-        versions' and 'mixed devices'; the last two mark the runs that differ from most of those they are compared with
-        (same table, data set and protocol).
+        In the order given, without those that have not finished. Flags are 'selected on test' (where a search chose the
+        hyper-parameters there), 'stale', 'mixed versions' and 'mixed devices'; the last two mark the runs that differ
+        from most of those they are compared with (same table, data set and protocol).
 
     Raises
     ------
@@ -110,7 +111,8 @@ def finished_runs(
     }
     runs = []
     for run in finished:
-        flags = ["selected on test"] if run.planned.spec.protocol.select_on == TEST else []
+        searched = run.planned.selection is not None
+        flags = [SELECTED_ON_TEST] if searched and run.planned.spec.protocol.select_on == TEST else []
         flags += ["stale"] if run.record.get("code") != current_code.get(run.planned.spec.model) else []
         flags += [flag for flag, folders in odd.items() if run.planned.folder in folders]
         runs.append(FinishedRun(run.planned, run.record, tuple(flags)))

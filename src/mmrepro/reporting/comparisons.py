@@ -24,6 +24,7 @@ from mmrepro.reporting.means import (
     over_seeds,
     paired_users,
     remarks,
+    selection_notes,
     stars_note,
     study_note,
 )
@@ -145,7 +146,7 @@ def _footer(plan: Plan, name: str, frame: pd.DataFrame) -> tuple[str, ...]:
     incomplete = frame.loc[frame[FLAGS].str.contains(r"not run|\d of \d+ seeds"), KEYS[:3]].drop_duplicates()
     if len(incomplete):
         lines.append(f"Not run, or not with all seeds: {len(incomplete)} of {len(plan.comparisons[name])} rows.")
-    return (*lines, *study_note(plan.study))
+    return (*lines, *selection_notes(planned.values()), *study_note(plan.study))
 
 
 def _described(variant: Variant) -> str:

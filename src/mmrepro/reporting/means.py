@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from mmrepro.columns import Columns
+from mmrepro.columns import TEST, Columns
 from mmrepro.config_study import StudyConfig
 from mmrepro.evaluation.significance import holm, paired_test
-from mmrepro.plan import Plan
+from mmrepro.plan import Plan, PlannedRun
 
 NOT_RUN, NOTHING = "not run", "–"
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
@@ -111,6 +111,19 @@ def main_blocks(plan: Plan, frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame
 def study_note(study: StudyConfig) -> tuple[str, ...]:
     """Return the study's own line of a footer, where it has one."""
     return (study.note,) if study.note else ()
+
+
+def selection_notes(runs: Iterable[PlannedRun]) -> tuple[str, ...]:
+    """Return a line of a footer for each protocol under which a search of these runs read the split that is reported."""
+    models: dict[str, dict[str, None]] = {}
+    for run in runs:
+        if run.selection is not None and run.spec.protocol.select_on == TEST:
+            models.setdefault(run.protocol_name, {})[run.spec.model] = None
+    return tuple(
+        f"Selected on test: under protocol {protocol} the hyper-parameters of {', '.join(found)} were chosen on the test "
+        "split itself."
+        for protocol, found in models.items()
+    )
 
 
 def stars_note(n_comparisons: int) -> str:

@@ -19,6 +19,7 @@ from mmrepro.reporting.means import (
     labelled,
     main_blocks,
     mean_text,
+    selection_notes,
     signed,
     stars_note,
     study_note,
@@ -120,12 +121,24 @@ def _footer(
         lines.append(f"No improvement is tested: {study.focus} and another model must both have been run.")
     for name, config in study.protocols.items():
         lines.append(f"Protocol {name}: {_switches(config.resolve())}.")
+    lines += _search_notes(plan)
     return (*lines, *_published_notes(plan, numbers), *_feature_notes(collection), *_run_notes(plan, collection))
 
 
 def _switches(protocol: Protocol) -> str:
     values = protocol.model_dump(mode="json")
     return ", ".join(f"{key} {'no' if value is None else value}" for key, value in values.items())
+
+
+def _search_notes(plan: Plan) -> list[str]:
+    """How the hyper-parameters were chosen, of which models, and what of it read the test split."""
+    search = plan.study.search
+    searched = [name for name in plan.study.models if any(s.model == name for s in plan.selections)]
+    if search is None or not searched:
+        return []
+    budget = "all combinations" if search.budget == "grid" else f"at most {search.budget} trials a model"
+    line = f"Hyper-parameters searched ({search.sampler}, {budget}, seed {search.seed}): {', '.join(searched)}."
+    return [line, *selection_notes(plan.runs)]
 
 
 def _published_notes(plan: Plan, numbers: Mapping[published.Cell, PublishedNumber]) -> list[str]:

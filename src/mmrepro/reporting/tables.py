@@ -15,6 +15,7 @@ from mmrepro.provenance import atomic_path, write_json, write_text
 from mmrepro.reporting.alignment_table import alignment_frame, alignment_table
 from mmrepro.reporting.collect import Collection, collect
 from mmrepro.reporting.comparisons import comparison_frame, comparison_table
+from mmrepro.reporting.cost_table import cost_frame, cost_table
 from mmrepro.reporting.dataset_table import datasets_frame, datasets_table, dropped_notes, load_statistics
 from mmrepro.reporting.degree_figure import draw_degrees
 from mmrepro.reporting.feature_quality import quality_frame, quality_table
@@ -27,11 +28,22 @@ from mmrepro.reporting.group_tables import (
     short_history_table,
 )
 from mmrepro.reporting.main_table import main_frame, significance_frame
-from mmrepro.reporting.products import DEGREE_FIGURE, SUMMARY, WITHOUT_LATEX, figure_file
+from mmrepro.reporting.products import (
+    DEGREE_FIGURE,
+    SEARCH_FIGURE,
+    SENSITIVITY_FIGURE,
+    SUMMARY,
+    WITHOUT_LATEX,
+    figure_file,
+    sensitivities,
+)
 from mmrepro.reporting.published import load_published, published_files
 from mmrepro.reporting.readable import main_table
 from mmrepro.reporting.render import Table, to_latex, to_markdown
-from mmrepro.reporting.side_tables import cost_frame, cost_table, search_frame, summary
+from mmrepro.reporting.search_figure import draw_search
+from mmrepro.reporting.search_table import search_frame
+from mmrepro.reporting.sensitivity_figure import draw_sensitivity
+from mmrepro.reporting.summary import summary
 
 
 def build_tables(
@@ -43,7 +55,7 @@ def build_tables(
 ) -> None:
     """Write all tables of a study, its figures and its summary to `<output>/<study>/`.
 
-    Every file but `cost.*` is a function of data, code and seeds: building twice gives the same bytes.
+    Every file but `cost.*`, and the seconds of `search.csv`, is a function of data, code and seeds: building twice gives the same bytes.
 
     Parameters
     ----------
@@ -77,11 +89,16 @@ def write_tables(plan: Plan, folder: Path, root: Path, current_code: Mapping[str
     main = main_table(plan, collection, frame, significance, numbers)
     main = replace(main, footer=(*main.footer, *dropped_notes(statistics)))
     tables = folder / "tables"
-    for name, rows, table in [("main", frame, main), *_side_tables(plan, root, collection, statistics, code)]:
+    written = [("main", frame, main), *_side_tables(plan, root, collection, statistics, code)]
+    for name, rows, table in written:
         _write(tables, name, rows, table, plan.study.study)
     _write_csv(tables / "significance.csv", significance)
-    if plan.study.search is not None:
-        _write_csv(tables / "search.csv", search_frame(plan, root))
+    if plan.selections:
+        trials = search_frame(plan, root)
+        _write_csv(tables / "search.csv", trials)
+        draw_search(trials, folder / SEARCH_FIGURE)
+    if sensitivities(plan):
+        draw_sensitivity(plan, {name: rows for name, rows, _ in written}, folder / SENSITIVITY_FIGURE)
     draw_figure(plan, collection, folder / figure_file(plan.study))
     draw_degrees(plan.study.datasets, statistics, folder / DEGREE_FIGURE)
     write_json(folder / SUMMARY, summary(plan, collection, frame))

@@ -15,12 +15,12 @@ def select(trials: list[Path], searched: list[str], output: Path) -> None:
     """Write the winner of a search, and all trials with their values.
 
     The winner has the highest recall@20 on the split that the trials' protocol names (`select_on`), after rounding
-    where the protocol rounds; the first in grid order wins ties.
+    where the protocol rounds; the first that was tried wins ties.
 
     Parameters
     ----------
     trials
-        Folders of finished trials, in grid order.
+        Folders of finished trials, in the order tried.
     searched
         Names of the searched parameters.
     output
@@ -36,11 +36,8 @@ def select(trials: list[Path], searched: list[str], output: Path) -> None:
         if not (folder / "run.json").is_file():
             raise MmreproError(f"{folder}: this trial is not finished; run the workflow again to complete it")
         records.append(read_json(folder / "run.json"))
-    protocol = records[0]["protocol"]
-    split, digits = protocol["select_on"], protocol["round_digits"]
-    values = [record[split][SELECTION_METRIC] for record in records]
-    if digits is not None:
-        values = [round(value, digits) for value in values]
+    split = records[0]["protocol"]["select_on"]
+    values = [judged(record) for record in records]
     winner = max(range(len(values)), key=lambda index: (values[index], -index))
     rows = [
         {
@@ -62,3 +59,10 @@ def select(trials: list[Path], searched: list[str], output: Path) -> None:
             "trials": rows,
         },
     )
+
+
+def judged(record: dict[str, Any]) -> float:
+    """Return the value by which a finished trial is compared: recall@20, rounded where its protocol rounds."""
+    protocol = record["protocol"]
+    value = float(record[protocol["select_on"]][SELECTION_METRIC])
+    return value if protocol["round_digits"] is None else round(value, protocol["round_digits"])

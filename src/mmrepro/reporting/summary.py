@@ -1,0 +1,44 @@
+"""The summary of a study, which `dvc metrics diff` reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from mmrepro.columns import TEST, VALID, Columns
+from mmrepro.plan import Plan
+from mmrepro.reporting.collect import Collection
+
+
+def summary(plan: Plan, collection: Collection, frame: pd.DataFrame) -> dict[str, Any]:
+    """Return the summary of a study: test means to six significant digits, code fingerprints, number of holes in all tables.
+
+    Parameters
+    ----------
+    plan, collection
+        The study and what exists of it.
+    frame
+        The main frame.
+
+    Returns
+    -------
+    dict
+        `test` and `valid`: data set -> protocol -> model -> `recall_at_20` -> mean over seeds.
+    """
+    result: dict[str, Any] = {"study": plan.study.study, "code": _codes(collection), TEST: {}, VALID: {}}
+    for row in frame[frame[Columns.N_SEEDS] > 0].to_dict("records"):
+        by_protocol = (
+            result[row[Columns.SPLIT]].setdefault(row[Columns.DATASET], {}).setdefault(row[Columns.PROTOCOL], {})
+        )
+        by_metric = by_protocol.setdefault(row[Columns.MODEL], {})
+        by_metric[f"{row[Columns.METRIC]}_at_{row[Columns.K]}"] = float(f"{row[Columns.MEAN]:.6g}")
+    return {**result, "holes": len(collection.missing)}
+
+
+def _codes(collection: Collection) -> dict[str, str]:
+    """Model to the fingerprints its runs were made with, several joined by a comma."""
+    found: dict[str, set[str]] = {}
+    for run in collection.runs:
+        found.setdefault(run.planned.spec.model, set()).add(str(run.record.get("code")))
+    return {model: ",".join(sorted(codes)) for model, codes in sorted(found.items())}
