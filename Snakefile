@@ -10,6 +10,7 @@ if "study" not in config:  # Snakemake would merge another study over a default 
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/resources.smk"
 
 
 wildcard_constraints:

@@ -27,6 +27,7 @@ class SearchConfig(Strict):
         description="models that are searched; none: those that `space` names, or all where it names none; all: every "
         "model with a space. The others have the settings of their files and of `parameters`",
     )
+    datasets: tuple[Name, ...] = Field((), description="data sets on which they are searched; none: those of the study")
     space: dict[str, dict[str, list[Any]]] = Field(
         default_factory=dict,
         description="model -> parameter -> values, in place of the `search_space` of config/models/<model>.yaml; an empty "
@@ -50,6 +51,10 @@ class SearchConfig(Strict):
     def named(self) -> tuple[str, ...]:
         """The models that are named one by one."""
         return self.models if isinstance(self.models, tuple) else ()
+
+    def on(self, dataset: str) -> bool:
+        """Return whether models are searched on a data set."""
+        return not self.datasets or dataset in self.datasets
 
     def covers(self, model: str) -> bool:
         """Return whether a model is searched, provided that it has a space."""

@@ -102,6 +102,7 @@ def _check_keys(study: StudyConfig, root: Path, origin: str) -> None:
         ("parameters.all", "parameter", shared, parameters),
         ("search.space", "model", study.search.space if study.search else {}, known),
         ("search.models", "model", study.search.named if study.search else (), known),
+        ("search.datasets", "data set", study.search.datasets if study.search else (), [*datasets, *study.datasets]),
         ("features", "data set or model", study.features, ["default", *datasets, *known]),
         ("feature_quality", "data set", study.feature_quality or (), [*datasets, *study.datasets]),
         ("focus", "model", [study.focus], known),
@@ -170,7 +171,7 @@ class _Builder:
         """The specification of a cell of the main table, and the selection that completes it."""
         final = self._spec("final", dataset, model, protocol_name, {})
         search, space = self.study.search, self.spaces[model]
-        if not search or not space:
+        if not search or not space or not search.on(dataset):
             return final, None
         name = search.name or self.study.study
         unselected = {k: v for k, v in final.parameters.items() if k not in space}

@@ -73,7 +73,7 @@ def test_the_record_says_what_was_done(trained: Path) -> None:
     assert list(record) == [
         "status", "purpose", "dataset", "features", "modality", "configuration", "seed", "device", "device_name",
         "versions", "git", "code", "data", "n_parameters", "items", "absent", "epochs", "sources", "retrieval",
-        "wall_seconds", "cpu_seconds", "peak_memory_mb", "peak_gpu_memory_mb",
+        "peak_gpu_memory_mb", "wall_seconds", "cpu_seconds", "peak_memory_mb", "energy_joules",
     ]  # fmt: skip
     assert [record[key] for key in ("status", "purpose", "dataset", "features", "modality")] == [
         "finished", "alignment", "hand-made", "tiny", "unified",

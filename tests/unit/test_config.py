@@ -143,7 +143,7 @@ def test_misspelt_key_names_the_nearest(
 
 def test_a_word_like_no_key_lists_the_valid_ones() -> None:
     with pytest.raises(
-        MmreproError, match=r"unknown key 'search\.zzz'; valid are budget, models, name, sampler, seed, space"
+        MmreproError, match=r"unknown key 'search\.zzz'; valid are budget, datasets, models, name, sampler, seed, space"
     ):
         validate(StudyConfig, changed(STUDY, ("search", "zzz"), 1), "tiny.yaml")
 

@@ -46,6 +46,7 @@ def values_of(trials: Any, *names: str) -> list[tuple[Any, ...]]:
             "tiny.yaml: parameter 'gamma' of model 'cm3': 'x' is not",
         ),
         ({"models": ["cm33"]}, "`search.models` names unknown model 'cm33'; did you mean 'cm3'?"),
+        ({"datasets": ["mini-bab"]}, "`search.datasets` names unknown data set 'mini-bab'; did you mean 'mini-baby'?"),
         ({"models": ["popularity"]}, "`search.models` names 'popularity', which has no search space; add `search.space.pop"),
     ],
 )  # fmt: skip
@@ -63,7 +64,7 @@ def test_published_studies_plan_the_trials_that_their_files_name(name: str) -> N
     for selection in study.selections:
         values = [dict(zip(space[selection.model], v, strict=True)) for v in itertools.product(*space[selection.model].values())]  # fmt: skip
         assert [dict(zip(selection.searched, v, strict=True)) for v in values_of(selection.trials, *selection.searched)] == values  # fmt: skip
-    for trial in study.trials:
+    for trial in (selection.trials[-1] for selection in study.selections):
         model, parameters = trial.spec.model, study.study.parameters.get(trial.spec.model, {})
         chosen = {key: trial.spec.parameters[key] for key in space[model]}
         alone = plan_of_file(
@@ -98,6 +99,18 @@ def test_a_study_says_which_models_are_searched(search: dict[str, Any], models: 
     assert {selection.model for selection in study.selections} == models
     for model in {"lightgcn", "cm3"} - models:
         assert the_run(study, model).folder == the_run(plan(), model).folder
+
+
+def test_a_search_may_be_kept_to_some_data_sets() -> None:
+    datasets = ["mini-baby", "mini-sports"]
+    study = plan(search={**SEARCH, "datasets": ["mini-sports"]}, datasets=datasets)
+    assert (
+        {selection.dataset for selection in study.selections}
+        == {trial.spec.dataset for trial in study.trials}
+        == {"mini-sports"}
+    )
+    waiting = {run.spec.dataset: run.selection for run in study.runs if run.spec.model == "cm3"}
+    assert waiting["mini-baby"] is None and waiting["mini-sports"] is not None
 
 
 def test_a_budget_larger_than_the_grid_is_all_of_it() -> None:

@@ -137,7 +137,8 @@ def _search_notes(plan: Plan) -> list[str]:
     if search is None or not searched:
         return []
     budget = "all combinations" if search.budget == "grid" else f"at most {search.budget} trials a model"
-    line = f"Hyper-parameters searched ({search.sampler}, {budget}, seed {search.seed}): {', '.join(searched)}."
+    where = f" on {', '.join(search.datasets)}" if search.datasets else ""
+    line = f"Hyper-parameters searched ({search.sampler}, {budget}, seed {search.seed}): {', '.join(searched)}{where}."
     return [line, *selection_notes(plan.runs)]
 
 
