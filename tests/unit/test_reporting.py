@@ -228,6 +228,17 @@ def test_footer_says_encoders_missing_features_protocol_and_note(whole: Path) ->
     assert text.rstrip().endswith("Made by hand.")
 
 
+def test_a_simple_model_that_beats_a_trained_one_is_told(tmp_path: Path) -> None:
+    plan = make_root(tmp_path)
+    strong = {"popularity": {0: [1 / 2, 1 / 4, 1 / 2, 1 / 4]}}  # mean 3/8; lightgcn 1/4 and 3/8, cm3 1/2
+    for run in plan.runs:
+        better = run.spec.dataset == "toy-a" and run.spec.model == "popularity"
+        write_run(tmp_path, run, (strong if better else USERS)[run.spec.model][run.seed])
+    text = (build(tmp_path) / "tables/main.md").read_text()
+    assert "toy-a, protocol fair: popularity, which needs no training, is ahead of lightgcn in R@20." in text
+    assert "toy-b, protocol fair: popularity" not in text
+
+
 def test_flags_name_the_odd_runs(tmp_path: Path) -> None:
     plan = make_root(tmp_path)
     for run in plan.runs:

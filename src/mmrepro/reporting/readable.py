@@ -52,13 +52,14 @@ def main_table(
     Table
         A block for each data set and protocol; test recall and NDCG.
     """
-    blocks = []
+    blocks, simple = [], []
     tests = {name: found.to_dict("records") for name, found in main_blocks(plan, significance)}
     for name, rows in main_blocks(plan, frame[frame[Columns.SPLIT] == TEST]):
         blocks.append(_block(plan, name, rows.to_dict("records"), tests[name]))
+        simple += _simple_note(plan, name, rows)
     columns = ("model", *(f"{NAMES[metric]}@{k}" for metric, k in headline_columns(plan.study)))
-    footer = _footer(plan, collection, significance, numbers)
-    return Table(plan.study.title, columns, tuple(blocks), footer)
+    reading, *footer = _footer(plan, collection, significance, numbers)
+    return Table(plan.study.title, columns, tuple(blocks), (reading, *simple, *footer))
 
 
 def _block(plan: Plan, title: str, rows: Sequence[Row], tests: Sequence[Row]) -> Block:
@@ -78,6 +79,20 @@ def _block(plan: Plan, title: str, rows: Sequence[Row], tests: Sequence[Row]) ->
         lines.append(cells("↳ best other", *(str(row["other"]) for row in chosen)))
         lines.append(cells("↳ p, Holm-corrected", *(f"{row['p_holm']:.2g}" for row in chosen)))
     return Block(title, tuple(lines))
+
+
+def _simple_note(plan: Plan, title: str, rows: pd.DataFrame) -> list[str]:
+    """Which trained models the best model without training is ahead of."""
+    metric, k = headline_columns(plan.study)[len(headline_columns(plan.study)) // 2 - 1]
+    means = rows[(rows[Columns.METRIC] == metric) & (rows[Columns.K] == k)].set_index(Columns.MODEL)[Columns.MEAN]
+    means = means.dropna().astype(float)
+    untrained = means[[name for name in means.index if not plan.models[name].draws]]
+    if untrained.empty:
+        return []
+    best = str(untrained.idxmax())
+    behind = [name for name in means.index if plan.models[name].draws and means[name] < untrained[best]]
+    of = "all trained models" if len(behind) == len(means) - len(untrained) else ", ".join(behind)
+    return [f"{title}: {best}, which needs no training, is ahead of {of} in {NAMES[metric]}@{k}."] if behind else []
 
 
 def _label(row: Row) -> str:
