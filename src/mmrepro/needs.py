@@ -52,7 +52,10 @@ STEP_SECONDS = {
     "mgcn": 0.6, "dragon": 0.25, "lgmrec": 0.6, "alignrec": 0.14, "cm3": 0.3,
 }  # fmt: skip
 """One step on one thread at Baby's size, features and evaluation aside."""
-BABY_SIZE = 19_445 + 7_050 + 118_551  # users, items and training pairs: what a step goes over
+BABY_NODES = 19_445 + 7_050
+BABY_SIZE = BABY_NODES + 118_551  # users, items and training pairs: what a step goes over
+DENSE = ("mmgcn", "lattice", "bm3", "freedom", "mgcn", "lgmrec")
+"""Models whose step is mostly dense layers over users and items."""
 FEATURE_SECONDS = {
     "vbpr": 3e-9, "mmgcn": 9e-9, "grcn": 3e-9, "dualgnn": 9e-9, "lattice": 1e-8, "slmrec": 3e-9, "bm3": 1e-8,
     "freedom": 2e-8, "mgcn": 1e-8, "dragon": 9e-9, "lgmrec": 3e-9, "alignrec": 1e-8, "cm3": 9e-9,
@@ -249,7 +252,8 @@ def minutes(
 def _epoch_seconds(size: Size, widths: Sequence[int], model: str) -> float:
     """Steps, each over the whole graph, and the ranking of validation."""
     step = STEP_SECONDS.get(model, max(STEP_SECONDS.values()))
-    step *= (size.users + size.items + size.train) / BABY_SIZE
+    nodes = size.users + size.items
+    step *= nodes / BABY_NODES if model in DENSE else (nodes + size.train) / BABY_SIZE
     if step:
         step += FEATURE_SECONDS.get(model, max(FEATURE_SECONDS.values())) * size.items * sum(widths)
     return math.ceil(size.train / BATCH_SIZE) * step + SCORE_SECONDS * size.users * size.items
