@@ -64,6 +64,15 @@ def git_state(root: Path) -> dict[str, Any]:
         return {"commit": None, "dirty": None}
 
 
+def is_committed(folder: Path) -> bool:
+    """Return whether a folder lies in a git checkout and is as it was committed."""
+    command = ["git", "-C", str(folder), "status", "--porcelain", "--", "."]
+    try:
+        return not subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide results."""
     found = {"python": platform.python_version()}

@@ -1,10 +1,14 @@
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from hand_made import REPOSITORY, STUDY_FILE, make_root, write_alignment, write_all, write_probe, write_run
 
 from mmrepro.errors import MmreproError
+from mmrepro.fingerprint import training_fingerprint
+from mmrepro.provenance import is_committed
 from mmrepro.reporting.publish import publish_reference
 from mmrepro.reporting.published import COLUMNS, load_published
 
@@ -111,6 +115,38 @@ def test_publishing_refuses_holes_dirty_code_and_different_code(tmp_path: Path) 
         record.read_text().replace("f" * 16, json.loads((tmp_path / first.folder / "run.json").read_text())["code"])
     )
     assert (publish_reference(STUDY_FILE, target, tmp_path) / "runs.jsonl").is_file()
+
+
+def test_a_study_that_was_edited_meanwhile_is_published_if_the_code_is_todays_and_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_root(tmp_path, datasets=["toy-a"], models=["lightgcn"])
+    for run in plan.runs:
+        write_run(tmp_path, run, [0.5], git={"commit": "a" * 40, "dirty": True}, code=training_fingerprint("lightgcn"))
+    target = tmp_path / "results/reference"
+    monkeypatch.setattr("mmrepro.reporting.publish.is_committed", lambda folder: False)
+    with pytest.raises(MmreproError, match="made from uncommitted code"):
+        publish_reference(STUDY_FILE, target, tmp_path)
+    monkeypatch.setattr("mmrepro.reporting.publish.is_committed", lambda folder: True)
+    assert (publish_reference(STUDY_FILE, target, tmp_path) / "runs.jsonl").is_file()
+    shutil.rmtree(tmp_path / plan.runs[0].folder)
+    write_run(tmp_path, plan.runs[0], [0.5], git={"commit": None, "dirty": None}, code=training_fingerprint("lightgcn"))
+    with pytest.raises(MmreproError, match="made from uncommitted code"):
+        publish_reference(STUDY_FILE, target, tmp_path)
+
+
+def test_a_folder_is_committed_until_something_in_it_changes(tmp_path: Path) -> None:
+    inside = tmp_path / "code"
+    inside.mkdir()
+    assert not is_committed(inside)
+    (inside / "a.py").write_text("1")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@example.org"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *command], check=True)
+    (tmp_path / "study.yaml").write_text("beside it")
+    assert is_committed(inside)
+    (inside / "b.py").write_text("2")
+    assert not is_committed(inside)
 
 
 def test_publishing_takes_pretraining_along_and_refuses_what_is_missing_or_unclear(tmp_path: Path) -> None:

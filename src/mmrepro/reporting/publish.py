@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mmrepro.errors import MmreproError
-from mmrepro.fingerprint import training_fingerprint
+from mmrepro.fingerprint import fingerprint, training_fingerprint
 from mmrepro.plan import Plan
 from mmrepro.planning import plan_of_file
-from mmrepro.provenance import write_text
+from mmrepro.provenance import is_committed, write_text
 from mmrepro.reporting.collect import read_alignment, read_object, read_record
 from mmrepro.reporting.products import ENCODER, SUMMARY
 from mmrepro.reporting.tables import write_tables
@@ -128,13 +128,24 @@ def _refuse_holes(holes: list[Path]) -> None:
         )
 
 
+def _is_clear(record: Mapping[str, Any], committed: bool) -> bool:
+    """Whether a clean commit made a record, or its code is today's, which is committed: only a study was being edited."""
+    git = record.get("git") or {}
+    if not git.get("commit"):
+        return False
+    if git.get("dirty") is False:
+        return True
+    today = training_fingerprint(record["model"]) if "model" in record else fingerprint("align_content")
+    return committed and bool(record["code"] == today)
+
+
 def _refuse_unclear_code(runs: Mapping[Path, Mapping[str, Any]], alignments: Mapping[Path, Mapping[str, Any]]) -> None:
-    """Every record must name a clean commit, and all runs of a model must come from the same code; so must encoders."""
+    """Every record must come from committed code, and all runs of a model from the same code; so must encoders."""
     if not runs:
         raise MmreproError("no run of this study has finished; run it first")
     finished = {**runs, **alignments}
-    states = {folder: record.get("git") or {} for folder, record in finished.items()}
-    unclear = [folder for folder, git in states.items() if git.get("dirty") is not False or not git.get("commit")]
+    committed = is_committed(Path(__file__).parents[1])
+    unclear = [folder for folder, record in finished.items() if not _is_clear(record, committed)]
     if unclear:
         raise MmreproError(f"made from uncommitted code: {_named(unclear)}; commit, delete these folders and run again")
     by_code: dict[str, dict[str, list[Path]]] = {}
@@ -142,7 +153,9 @@ def _refuse_unclear_code(runs: Mapping[Path, Mapping[str, Any]], alignments: Map
         by_code.setdefault(record.get("model", ENCODER), {}).setdefault(record["code"], []).append(folder)
     for model, folders in by_code.items():
         if len(folders) > 1:
-            parts = [f"{states[same[0]]['commit'][:10]}: {_named(same)}" for _, same in sorted(folders.items())]
+            parts = [
+                f"{finished[same[0]]['git']['commit'][:10]}: {_named(same)}" for _, same in sorted(folders.items())
+            ]
             raise MmreproError(
                 f"runs of '{model}' made from different code: {'; '.join(parts)}; run them again from one"
             )
