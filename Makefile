@@ -29,10 +29,10 @@ $(BIN)/.installed: $(LOCK) pyproject.toml
 	@touch $@
 
 test: setup  ## all tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 fast-test: setup  ## the tests that take seconds and need no downloaded data
-	$(BIN)/python -m pytest -m "not slow and not real" --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest -m "not slow and not real" --numprocesses 2 --dist loadfile
 
 format: setup  ## format Python and Snakemake files
 	$(BIN)/ruff format .

@@ -81,15 +81,19 @@ def state(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    return copy_project(tmp_path_factory.mktemp("toy"))
-
-
-def test_one_file_and_one_yaml_make_a_model_of_every_kind_of_table(checkout: Checkout) -> None:
-    before = {part: state(checkout.folder / part) for part in ("src", "config", "workflow")}
+    """The project with a model more: one file, one yaml, and the schemas written anew."""
+    checkout = copy_project(tmp_path_factory.mktemp("toy"))
     (checkout.folder / "src/mmrepro/models/meancontent.py").write_text(MODEL.lstrip())
     (checkout.folder / "config/models/meancontent.yaml").write_text(yaml.safe_dump(CONFIG))
     assert checkout.call("mmrepro", "schema").returncode == 0
-    after = {part: state(checkout.folder / part) for part in before}
+    return checkout
+
+
+def test_one_file_and_one_yaml_make_a_model_of_every_kind_of_table(checkout: Checkout, tmp_path: Path) -> None:
+    as_it_is = copy_project(tmp_path).folder
+    before, after = (
+        {part: state(folder / part) for part in ("src", "config", "workflow")} for folder in (as_it_is, checkout.folder)
+    )
     new = {"src": {"mmrepro/models/meancontent.py"}, "workflow": set()}
     new["config"] = {"models/meancontent.yaml", "schema/models/meancontent.json"}
     for part, files in before.items():
