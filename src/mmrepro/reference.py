@@ -78,7 +78,8 @@ def check_reference(path: Path) -> Agreement:
     _load_parameters(model, reference, path)
     for draw, method in model.reference_draws.items():
         value = torch.zeros(()) if draw == HELD_AT_ZERO else torch.from_numpy(reference[draw])
-        setattr(model, method, lambda *_, value=value: value)
+        owner, _, name = method.rpartition(".")
+        setattr(model.get_submodule(owner), name, lambda *_, value=value: value)
     model.start_epoch()
     loss = torch.stack(list(model.loss(_batch(reference)).values())).sum()
     loss.backward()

@@ -20,10 +20,10 @@ from mmrepro.models.base import (
     xavier_normal,
 )
 from mmrepro.ops.content import image_shares
-from mmrepro.ops.graphs import SparseGraph, neighbour_mean_graph, product, user_item_graph
+from mmrepro.ops.graphs import neighbour_mean_graph, product, user_item_graph
 from mmrepro.ops.losses import bpr_log_sigmoid
 from mmrepro.ops.towers import FeatureTower, propagate_modalities
-from mmrepro.ops.user_neighbours import count_weights, neighbour_sum_graph, repeat_at_random, users_with_common_items
+from mmrepro.ops.user_neighbours import UserGraph, users_with_common_items
 
 
 class DRAGONParameters(ContentParameters):
@@ -70,7 +70,10 @@ class DRAGON(Model):
         "mm_image_weight": "image_weight",
         "reg_weight": "reg_weight",
     }
-    reference_draws = {"draw/epoch_user_graph": "drawn_neighbours", "draw/user_weight_matrix": "drawn_weights"}
+    reference_draws = {
+        "draw/epoch_user_graph": "user_graph.drawn_neighbours",
+        "draw/user_weight_matrix": "user_graph.drawn_weights",
+    }
 
     def __init__(
         self, interactions: TrainingInteractions, content: ItemContent, parameters: DRAGONParameters, protocol: Protocol
@@ -86,24 +89,12 @@ class DRAGON(Model):
         self.graph = user_item_graph(*pairs)
         neighbours = {m: content.neighbours[m][:, : parameters.neighbours] for m in features}
         self.item_graph = neighbour_mean_graph(neighbours, image_shares(tuple(features), parameters.image_weight))
-        self.nearest = self.drawn = users_with_common_items(*pairs, parameters.user_neighbours)
-        self.user_graph = neighbour_sum_graph(self.nearest.users, count_weights(self.nearest.counts))
-        self.drawn_graph: SparseGraph | None = None
-
-    def drawn_neighbours(self) -> Tensor:
-        """Return the neighbours drawn for the epoch, (n_users, user_neighbours)."""
-        return self.drawn.users
-
-    def drawn_weights(self) -> Tensor:
-        """Return the weights of the drawn neighbours, (n_users, user_neighbours)."""
-        return count_weights(self.drawn.counts)
+        nearest = users_with_common_items(*pairs, parameters.user_neighbours)
+        self.user_graph = UserGraph(nearest, repeat=parameters.repeat_neighbours)
 
     def start_epoch(self) -> None:
         """Draw repeats for users with too few neighbours, if the parameters say so."""
-        if self.parameters_.repeat_neighbours:
-            self.drawn = repeat_at_random(self.nearest)
-            graph = neighbour_sum_graph(self.drawn_neighbours(), self.drawn_weights())
-            self.drawn_graph = graph.apply(lambda part: part.to(self.user_weights.device, self.user_weights.dtype))
+        self.user_graph.start_epoch()
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the ranking loss and the regulariser."""
@@ -123,5 +114,4 @@ class DRAGON(Model):
         items = near = nodes[self.n_users :].flatten(1)
         for _ in range(self.parameters_.n_item_layers):
             near = product(self.item_graph, near)
-        user_graph = (self.drawn_graph if draw else None) or self.user_graph
-        return users + product(user_graph, users), items + near
+        return self.user_graph(users, draw), items + near

@@ -19,10 +19,10 @@ from mmrepro.models.base import (
     require_features,
     xavier_normal,
 )
-from mmrepro.ops.graphs import SparseGraph, product, user_item_graph
+from mmrepro.ops.graphs import user_item_graph
 from mmrepro.ops.losses import bpr_log_sigmoid
 from mmrepro.ops.towers import FeatureTower, propagate_modalities
-from mmrepro.ops.user_neighbours import count_weights, neighbour_sum_graph, repeat_at_random, users_with_common_items
+from mmrepro.ops.user_neighbours import UserGraph, users_with_common_items
 
 
 class DualGNNParameters(ContentParameters):
@@ -69,7 +69,10 @@ class DualGNN(Model):
         "t_gcn.MLP_1.bias": "towers.text.output.bias",
     }
     reference_parameters = {"reg_weight": "reg_weight"}
-    reference_draws = {"draw/epoch_user_graph": "drawn_neighbours", "draw/user_weight_matrix": "drawn_weights"}
+    reference_draws = {
+        "draw/epoch_user_graph": "user_graph.drawn_neighbours",
+        "draw/user_weight_matrix": "user_graph.drawn_weights",
+    }
 
     def __init__(
         self,
@@ -89,24 +92,12 @@ class DualGNN(Model):
         if parameters.item_weights:
             self.item_weights = nn.Parameter(xavier_normal(interactions.n_items, len(features)).detach().softmax(dim=1))
         self.graph = user_item_graph(*pairs)
-        self.nearest = self.drawn = users_with_common_items(*pairs, parameters.user_neighbours)
-        self.user_graph = neighbour_sum_graph(self.nearest.users, count_weights(self.nearest.counts))
-        self.drawn_graph: SparseGraph | None = None
-
-    def drawn_neighbours(self) -> Tensor:
-        """Return the neighbours drawn for the epoch, (n_users, user_neighbours)."""
-        return self.drawn.users
-
-    def drawn_weights(self) -> Tensor:
-        """Return the weights of the drawn neighbours, (n_users, user_neighbours)."""
-        return count_weights(self.drawn.counts)
+        nearest = users_with_common_items(*pairs, parameters.user_neighbours)
+        self.user_graph = UserGraph(nearest, repeat=parameters.repeat_neighbours)
 
     def start_epoch(self) -> None:
         """Draw repeats for users with too few neighbours, if the parameters say so."""
-        if self.parameters_.repeat_neighbours:
-            self.drawn = repeat_at_random(self.nearest)
-            graph = neighbour_sum_graph(self.drawn_neighbours(), self.drawn_weights())
-            self.drawn_graph = graph.apply(lambda part: part.to(self.user_weights.device, self.user_weights.dtype))
+        self.user_graph.start_epoch()
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the ranking loss and the regulariser."""
@@ -128,5 +119,4 @@ class DualGNN(Model):
         users = (by_modality * self.user_weights[:, :, None]).sum(dim=1)
         if self.parameters_.accumulate_in_place:
             users = users + self.user_weights[:, :1] * by_modality[:, 1:].sum(dim=1)
-        user_graph = (self.drawn_graph if draw else None) or self.user_graph
-        return users + product(user_graph, users), items
+        return self.user_graph(users, draw), items

@@ -1,16 +1,17 @@
-"""Users who took the same items: the nearest by number of common items, and the graph that adds up their vectors."""
+"""Users who took the same items: the nearest by number of common items, and the sums of their vectors."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmrepro.ops.graphs import SparseGraph, from_scipy
+from mmrepro.ops.graphs import SparseGraph, from_scipy, product
 
 BYTES_PER_ENTRY = 16  # of a pair of users in a block: its key, and scipy's index
 
@@ -123,3 +124,45 @@ def neighbour_sum_graph(users: Tensor, weights: Tensor) -> SparseGraph:
     graph.eliminate_zeros()
     graph.sum_duplicates()
     return from_scipy(graph)
+
+
+class UserGraph(nn.Module):
+    """Adds to each user's vector its neighbours' weighted by the softmax of their common items (methods, 3.12 and 3.13).
+
+    Parameters
+    ----------
+    nearest
+        Each user's neighbours, from `users_with_common_items`.
+    repeat
+        Whether `start_epoch` fills short lists with random repeats, for products with `draw` only.
+    """
+
+    def __init__(self, nearest: UserNeighbours, repeat: bool) -> None:
+        super().__init__()
+        self.nearest = self.drawn = nearest
+        self.repeat = repeat
+        self.graph = self.drawn_graph = neighbour_sum_graph(nearest.users, count_weights(nearest.counts))
+
+    def drawn_neighbours(self) -> Tensor:
+        """Return the neighbours drawn for the epoch, (n_users, count)."""
+        return self.drawn.users
+
+    def drawn_weights(self) -> Tensor:
+        """Return the weights of the drawn neighbours, (n_users, count)."""
+        return count_weights(self.drawn.counts)
+
+    def start_epoch(self) -> None:
+        """Draw the repeats of an epoch from PyTorch's generator."""
+        if self.repeat:
+            self.drawn = repeat_at_random(self.nearest)
+            graph, like = neighbour_sum_graph(self.drawn_neighbours(), self.drawn_weights()), self.graph.matrix
+            self.drawn_graph = graph.apply(lambda part: part.to(like.device, like.dtype))
+
+    def forward(self, users: Tensor, draw: bool = False) -> Tensor:
+        """Return vectors (n_users, d) with their neighbours' sums added; a draw takes the lists drawn for the epoch."""
+        return users + product(self.drawn_graph if draw else self.graph, users)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> UserGraph:
+        """Move and convert the graphs."""
+        self.graph, self.drawn_graph = self.graph.apply(fn), self.drawn_graph.apply(fn)
+        return self
