@@ -6,14 +6,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from mmrepro.config import Protocol
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.evaluation.evaluator import Evaluation, Evaluator
 from mmrepro.evaluation.ranking import Scorer
-from mmrepro.models.base import ItemContent, Model, TrainedParameters, TrainingInteractions, build_model, model_class
+from mmrepro.models.base import (
+    Batch,
+    ItemContent,
+    Model,
+    TrainedParameters,
+    TrainingInteractions,
+    build_model,
+    model_class,
+)
 from mmrepro.ops.neighbours import nearest_neighbours
 from mmrepro.provenance import write_json
+from mmrepro.training.sampling import NegativeSampler, epoch_batches
 from mmrepro.training.trainer import Outcome, Trainer, seed_everything
 
 N_USERS, N_ITEMS, N_TASTES, NEVER_TRAINED = 60, 50, 5, 4
@@ -50,15 +60,32 @@ def training_pairs(data: PreparedDataset) -> TrainingInteractions:
     return TrainingInteractions(*data.pairs("train"), data.n_users, data.n_items)
 
 
-def planted_content() -> ItemContent:
+def planted_content(modalities: tuple[str, ...] = ("image", "text")) -> ItemContent:
+    """Image and text tell an item's taste, among noise; audio and video are noise."""
     rng = np.random.default_rng(8)
     tastes = np.eye(N_TASTES)[np.arange(N_ITEMS) % N_TASTES]
     features = {
-        name: torch.from_numpy(tastes @ rng.normal(size=(N_TASTES, dim)) + rng.normal(size=(N_ITEMS, dim)) / 2)
+        name: torch.from_numpy(tastes @ rng.normal(size=(N_TASTES, dim)) + rng.normal(size=(N_ITEMS, dim)) / 2).float()
         for name, dim in (("image", 12), ("text", 7))
     }
-    features = {name: matrix.float() for name, matrix in features.items()}
-    return ItemContent(features, {name: nearest_neighbours(matrix, 10)[0] for name, matrix in features.items()})
+    features |= {name: torch.from_numpy(rng.normal(size=(N_ITEMS, 3))).float() for name in ("audio", "video")}
+    chosen = {name: features[name] for name in modalities}
+    return ItemContent(chosen, {name: nearest_neighbours(matrix, 10)[0] for name, matrix in chosen.items()})
+
+
+def planted_batch() -> Batch:
+    data = training_pairs(planted_dataset())
+    return next(iter(epoch_batches(data, NegativeSampler(data), 128, seed=0, epoch=1)))
+
+
+def loss_terms(model: Model, batch: Batch | None = None) -> dict[str, float]:
+    """Each term of the loss, what it draws being the same whenever it is called."""
+    torch.manual_seed(5)
+    return {name: float(term.detach()) for name, term in model.loss(batch or planted_batch()).items()}
+
+
+def total_loss(model: Model, batch: Batch | None = None) -> Tensor:
+    return torch.stack(list(model.loss(batch or planted_batch()).values())).sum()
 
 
 class ScriptedEvaluator(Evaluator):

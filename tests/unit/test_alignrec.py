@@ -1,19 +1,29 @@
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
-from planted import N_ITEMS, N_USERS, SMALL, planted_content, planted_dataset, planted_trainer, training_pairs
+from planted import (
+    N_ITEMS,
+    N_USERS,
+    SMALL,
+    loss_terms,
+    planted_batch,
+    planted_content,
+    planted_dataset,
+    planted_trainer,
+    total_loss,
+    training_pairs,
+)
 
 from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import Batch, ItemContent, Model, build_model
+from mmrepro.models.base import ItemContent, Model, build_model
 from mmrepro.ops.content import unified_matrix
 from mmrepro.ops.graphs import weighted_neighbour_graph
 from mmrepro.ops.neighbours import nearest_neighbours
-from mmrepro.training.sampling import NegativeSampler, epoch_batches
 from mmrepro.training.trainer import seed_everything
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FAIR = Protocol()
 SETS = (("image",), ("image", "text"), ("image", "text", "audio"))
 TERMS = {
@@ -24,51 +34,21 @@ TERMS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """What is computed here is too small to be divided."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def content(modalities: tuple[str, ...]) -> ItemContent:
-    whole = planted_content()
-    audio = torch.randn(N_ITEMS, 3, generator=torch.Generator().manual_seed(1))
-    features = {**whole.features, "audio": audio}
-    neighbours = {**whole.neighbours, "audio": nearest_neighbours(audio, 10)[0]}
-    return ItemContent({m: features[m] for m in modalities}, {m: neighbours[m] for m in modalities})
-
-
 def build(given: ItemContent | None = None, **parameters: object) -> Model:
     seed_everything(3)
     values = {**SMALL, "neighbours": 4, **parameters}
-    return build_model("alignrec", training_pairs(planted_dataset()), given or content(SETS[1]), values, FAIR)
-
-
-def a_batch() -> Batch:
-    data = training_pairs(planted_dataset())
-    return next(iter(epoch_batches(data, NegativeSampler(data), 128, seed=0, epoch=1)))
-
-
-def loss_terms(model: Model) -> dict[str, float]:
-    return {name: float(term.detach()) for name, term in model.loss(a_batch()).items()}
-
-
-def total(model: Model, batch: Batch | None = None) -> torch.Tensor:
-    return torch.stack(list(model.loss(batch or a_batch()).values())).sum()
+    return build_model("alignrec", training_pairs(planted_dataset()), given or planted_content(SETS[1]), values, FAIR)
 
 
 @pytest.mark.parametrize("modalities", SETS)
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_trains_with_any_number_of_modalities(modalities: tuple[str, ...], bfloat16: bool) -> None:
-    model, batch = build(content(modalities), content_id_weight=0.1), a_batch()
+    model, batch = build(planted_content(modalities), content_id_weight=0.1), planted_batch()
     optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
     losses = []
     for _ in range(15):
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            loss = total(model, batch)
+            loss = total_loss(model, batch)
         optimiser.zero_grad()
         loss.backward()
         assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
@@ -96,7 +76,7 @@ def test_the_regulariser_is_divided_by_the_configured_batch_size_not_by_the_rows
 
 
 def test_loss_equals_the_formulas_over_the_batchs_rows() -> None:
-    model, (users, positives, negatives) = build(content_id_weight=0.5, reg_weight=0.1), a_batch()
+    model, (users, positives, negatives) = build(content_id_weight=0.5, reg_weight=0.1), planted_batch()
     identities, contents = (x.detach().double() for x in model.views())
     nodes = identities + contents
     u, p, n = nodes[users], nodes[N_USERS + positives], nodes[N_USERS + negatives]
@@ -120,13 +100,13 @@ def test_loss_equals_the_formulas_over_the_batchs_rows() -> None:
 
 
 def test_frozen_features_are_a_buffer_that_stays_and_scores_alike() -> None:
-    given = content(SETS[1])
+    given = planted_content(SETS[1])
     trained, frozen = build(given), build(given, trainable_features=False)
     assert set(dict(trained.named_parameters())) == {*dict(frozen.named_parameters()), "features.unified"}
     assert loss_terms(frozen) == {name: pytest.approx(value, rel=1e-5) for name, value in loss_terms(trained).items()}
     for model in (trained, frozen):
         optimiser = torch.optim.Adam(model.parameters(), lr=0.1)
-        total(model).backward()
+        total_loss(model).backward()
         optimiser.step()
     matrix = unified_matrix(given.features)
     assert (
@@ -137,7 +117,7 @@ def test_frozen_features_are_a_buffer_that_stays_and_scores_alike() -> None:
 
 
 def test_training_leaves_the_given_features_alone() -> None:
-    given = content(SETS[0])
+    given = planted_content(SETS[0])
     before = given.features["image"].clone()
     model = build(given)
     with torch.no_grad():
@@ -146,7 +126,7 @@ def test_training_leaves_the_given_features_alone() -> None:
 
 
 def test_the_similarity_target_follows_the_table_and_gives_it_no_gradient() -> None:
-    model = build(content(SETS[0]))
+    model = build(planted_content(SETS[0]))
     with torch.no_grad():
         model.get_parameter("projection.weight").zero_()  # now nothing but the target reads the table
     before = loss_terms(model)["similarity"]
@@ -154,13 +134,13 @@ def test_the_similarity_target_follows_the_table_and_gives_it_no_gradient() -> N
         model.get_parameter("features.unified").normal_(generator=torch.Generator().manual_seed(0))
     moved = loss_terms(model)["similarity"]
     assert abs(moved - before) > 1e-3
-    model.loss(a_batch())["similarity"].backward()
+    model.loss(planted_batch())["similarity"].backward()
     gradient = model.get_parameter("features.unified").grad
     assert gradient is not None and not gradient.any()
 
 
 def test_item_graph_of_one_modality_takes_its_lists_and_of_several_those_of_the_unified_matrix() -> None:
-    one, two = content(SETS[0]), content(SETS[1])
+    one, two = planted_content(SETS[0]), planted_content(SETS[1])
     lists = one.neighbours["image"][:, :4]
     expected = weighted_neighbour_graph(one.features["image"], lists).dense()
     assert torch.equal(build(one).item_graph.dense(), expected)
@@ -172,13 +152,13 @@ def test_item_graph_of_one_modality_takes_its_lists_and_of_several_those_of_the_
 
 
 def test_item_without_features_harms_nothing() -> None:
-    features = {m: x.clone() for m, x in content(SETS[1]).features.items()}
+    features = {m: x.clone() for m, x in planted_content(SETS[1]).features.items()}
     for matrix in features.values():
         matrix[5] = 0
     image = ItemContent({"image": features["image"]}, {"image": nearest_neighbours(features["image"], 10)[0]})
     for given in (image, ItemContent(features)):
         model = build(given)
-        loss = total(model)
+        loss = total_loss(model)
         loss.backward()
         assert math.isfinite(float(loss.detach()))
         assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())

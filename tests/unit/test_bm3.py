@@ -1,57 +1,40 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from planted import N_ITEMS, N_USERS, SMALL, planted_content, planted_dataset, planted_trainer, training_pairs
+from planted import (
+    N_ITEMS,
+    N_USERS,
+    SMALL,
+    loss_terms,
+    planted_batch,
+    planted_content,
+    planted_dataset,
+    planted_trainer,
+    training_pairs,
+)
 from torch import Tensor
 
 from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import Batch, ItemContent, Model, build_model
+from mmrepro.models.base import Batch, ItemContent, build_model
 from mmrepro.models.bm3 import BM3
 from mmrepro.ops.graphs import user_item_graph
-from mmrepro.training.sampling import epoch_batches
 from mmrepro.training.trainer import seed_everything
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FAIR = Protocol()
 REFERENCE = Path(__file__).parents[1] / "reference" / "data"
 SETS = (("image",), ("image", "text"), ("image", "text", "audio"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """What is computed here is too small to be divided."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def content(modalities: tuple[str, ...]) -> ItemContent:
-    features = {
-        **planted_content().features,
-        "audio": torch.randn(N_ITEMS, 3, generator=torch.Generator().manual_seed(1)),
-    }
-    return ItemContent({m: features[m] for m in modalities})
-
-
 def build(given: ItemContent | None = None, **parameters: object) -> BM3:
     seed_everything(3)
-    given = content(SETS[1]) if given is None else given
+    given = planted_content(SETS[1]) if given is None else given
     model = build_model("bm3", training_pairs(planted_dataset()), given, {**SMALL, **parameters}, FAIR)
     assert isinstance(model, BM3)
     return model
-
-
-def a_batch() -> Batch:
-    return next(iter(epoch_batches(training_pairs(planted_dataset()), None, 128, seed=0, epoch=1)))
-
-
-def loss_terms(model: Model, batch: Batch | None = None) -> dict[str, float]:
-    torch.manual_seed(5)
-    return {name: float(term.detach()) for name, term in model.loss(batch or a_batch()).items()}
 
 
 def distance(a: Tensor, b: Tensor) -> float:
@@ -61,7 +44,7 @@ def distance(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("modalities", SETS)
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_trains_with_any_number_of_modalities(modalities: tuple[str, ...], bfloat16: bool) -> None:
-    model, batch = build(content(modalities)), a_batch()
+    model, batch = build(planted_content(modalities)), planted_batch()
     optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
     losses = []
     for _ in range(8):
@@ -86,7 +69,7 @@ def test_graph_agrees_with_the_reference() -> None:
 
 @pytest.mark.parametrize("modalities", SETS)
 def test_loss_equals_the_formulas_over_the_batchs_rows(modalities: tuple[str, ...]) -> None:
-    model, (users, items, _) = build(content(modalities), dropout=0, reg_weight=0.2), a_batch()
+    model, (users, items, _) = build(planted_content(modalities), dropout=0, reg_weight=0.2), planted_batch()
     assert len(items.unique()) < len(items)
     start = torch.cat([model.user_embedding, model.item_embedding]).detach().double()
     graph = model.graph.dense().double()
@@ -121,7 +104,7 @@ def test_target_has_dropout_with_inverted_scaling_in_evaluation_too_and_no_gradi
 
 
 def test_a_row_that_occurs_twice_has_one_target() -> None:
-    once, model = a_batch(), build(dropout=0.5)
+    once, model = planted_batch(), build(dropout=0.5)
     twice = Batch(*(torch.cat([column, column.flip(0)]) for column in once))
     assert loss_terms(model, twice) == pytest.approx(loss_terms(model, once), rel=1e-5)
     assert loss_terms(model, once) != pytest.approx(loss_terms(build(dropout=0), once), rel=1e-2)
@@ -135,7 +118,7 @@ def test_content_weight_scales_the_modalities_terms_alone_and_zero_removes_them(
 
 
 def test_negatives_are_neither_asked_for_nor_read() -> None:
-    batch = a_batch()
+    batch = planted_batch()
     other = batch._replace(negatives=(batch.negatives + 1) % N_ITEMS)
     assert not BM3.samples_negatives
     assert loss_terms(build(), batch) == loss_terms(build(), other)
@@ -147,9 +130,9 @@ def test_frozen_features_are_no_parameters_and_give_the_same_loss() -> None:
     assert gone == {"features.image", "features.text"}
     assert loss_terms(frozen) == pytest.approx(loss_terms(trained))
     optimiser = torch.optim.Adam(frozen.parameters(), lr=0.1)
-    torch.stack(list(frozen.loss(a_batch()).values())).sum().backward()
+    torch.stack(list(frozen.loss(planted_batch()).values())).sum().backward()
     optimiser.step()
-    assert torch.equal(frozen.features["image"], content(SETS[1]).features["image"])
+    assert torch.equal(frozen.features["image"], planted_content(SETS[1]).features["image"])
 
 
 def test_embeddings_are_predictions_without_dropout() -> None:

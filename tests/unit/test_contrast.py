@@ -1,5 +1,4 @@
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,14 +12,7 @@ from mmrepro.ops.content import unified_matrix
 from mmrepro.ops.contrast import content_id_alignment, contrast_with_all, info_nce, similarity_gap
 from mmrepro.ops.losses import unit
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """What is computed here is too small to be divided."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def random_rows(seed: int, rows: int, size: int) -> Tensor:

@@ -1,57 +1,45 @@
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from planted import N_ITEMS, N_USERS, SMALL, planted_content, planted_dataset, planted_trainer, training_pairs
+from planted import (
+    N_ITEMS,
+    N_USERS,
+    SMALL,
+    planted_batch,
+    planted_content,
+    planted_dataset,
+    planted_trainer,
+    training_pairs,
+)
 
 from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import Batch, ItemContent, Model, build_model
+from mmrepro.models.base import Model, build_model
 from mmrepro.ops.graphs import neighbour_mean_graph
 from mmrepro.ops.neighbours import nearest_neighbours
 from mmrepro.ops.towers import FeatureTower, propagate_modalities
-from mmrepro.training.sampling import NegativeSampler, epoch_batches
 from mmrepro.training.trainer import seed_everything
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FAIR = Protocol()
 REFERENCE = Path(__file__).parents[1] / "reference/data"
 SETS = (("image",), ("text", "image"), ("image", "text", "audio"))
 DATA = training_pairs(planted_dataset())
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """What is computed here is too small to be divided."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def content(modalities: tuple[str, ...]) -> ItemContent:
-    audio = torch.randn(N_ITEMS, 3, generator=torch.Generator().manual_seed(1))
-    features = {**planted_content().features, "audio": audio}
-    chosen = {m: features[m] for m in modalities}
-    return ItemContent(chosen, {m: nearest_neighbours(x, 10)[0] for m, x in chosen.items()})
-
-
 def build(modalities: tuple[str, ...] = SETS[1], **parameters: object) -> Model:
     seed_everything(3)
-    return build_model("dragon", DATA, content(modalities), {**SMALL, "neighbours": 4, **parameters}, FAIR)
-
-
-def a_batch() -> Batch:
-    return next(iter(epoch_batches(DATA, NegativeSampler(DATA), 128, seed=0, epoch=1)))
+    return build_model("dragon", DATA, planted_content(modalities), {**SMALL, "neighbours": 4, **parameters}, FAIR)
 
 
 @pytest.mark.parametrize("modalities", SETS)
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_trains_with_any_number_of_modalities(modalities: tuple[str, ...], bfloat16: bool) -> None:
-    model, batch, losses = build(modalities), a_batch(), []
+    model, batch, losses = build(modalities), planted_batch(), []
     optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(15):
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
@@ -81,7 +69,7 @@ def test_vectors_are_weighed_blocks_plus_sums_over_neighbours(n_item_layers: int
     taken[DATA.users, DATA.items] = 1
     common = (taken @ taken.T).fill_diagonal_(0)
     omega = torch.where(common > 0, common, -torch.inf).softmax(dim=1)
-    lists = {m: x[:, :4] for m, x in content(SETS[2]).neighbours.items()}
+    lists = {m: x[:, :4] for m, x in planted_content(SETS[2]).neighbours.items()}
     near = neighbour_mean_graph(lists, {"image": 0.1, "text": 0.45, "audio": 0.45}).dense()
     ours = model.embed()
     torch.testing.assert_close(ours[0], users + omega @ users, rtol=1e-4, atol=1e-5)
@@ -105,7 +93,7 @@ def test_parameters_of_the_item_graph_take_effect() -> None:
 
 
 def test_loss_equals_the_formulas() -> None:
-    model, batch = build(reg_weight=0.1), a_batch()
+    model, batch = build(reg_weight=0.1), planted_batch()
     state = model.state_dict()
     users, items = (x.detach().double() for x in model.embed())
     delta = (users[batch.users] * (items[batch.positives] - items[batch.negatives])).sum(dim=1)

@@ -1,56 +1,42 @@
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
-from planted import N_ITEMS, N_USERS, SMALL, planted_content, planted_dataset, planted_trainer, training_pairs
+from planted import (
+    N_ITEMS,
+    N_USERS,
+    SMALL,
+    loss_terms,
+    planted_batch,
+    planted_content,
+    planted_dataset,
+    planted_trainer,
+    training_pairs,
+)
 from torch import Tensor
 
 from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import Batch, ItemContent, Model, TrainingInteractions, build_model
+from mmrepro.models.base import Model, TrainingInteractions, build_model
 from mmrepro.ops.graphs import user_item_graph
-from mmrepro.training.sampling import NegativeSampler, epoch_batches
 from mmrepro.training.trainer import seed_everything
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FAIR = Protocol()
 SETS = (("image",), ("text", "image"), ("image", "text", "audio"))
 DATA = training_pairs(planted_dataset())
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """What is computed here is too small to be divided."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def content(modalities: tuple[str, ...]) -> ItemContent:
-    audio = torch.randn(N_ITEMS, 3, generator=torch.Generator().manual_seed(1))
-    features = {**planted_content().features, "audio": audio}
-    return ItemContent({m: features[m] for m in modalities})
-
-
 def build(modalities: tuple[str, ...] = SETS[1], data: TrainingInteractions = DATA, **parameters: object) -> Model:
     seed_everything(3)
-    return build_model("dualgnn", data, content(modalities), {**SMALL, **parameters}, FAIR)
-
-
-def a_batch() -> Batch:
-    return next(iter(epoch_batches(DATA, NegativeSampler(DATA), 128, seed=0, epoch=1)))
-
-
-def loss_terms(model: Model) -> dict[str, float]:
-    return {name: float(term.detach()) for name, term in model.loss(a_batch()).items()}
+    return build_model("dualgnn", data, planted_content(modalities), {**SMALL, **parameters}, FAIR)
 
 
 def propagated(model: Model) -> dict[str, Tensor]:
     """Each modality's x + G x + G^2 x in float64 from dense matrices."""
     state = {name: value.double() for name, value in model.state_dict().items()}
-    features = content(SETS[2]).features
+    features = planted_content(SETS[2]).features
     graph = user_item_graph(DATA.users, DATA.items, N_USERS, N_ITEMS).dense().double()
     nodes = {}
     for m in (name.removeprefix("preference.") for name in state if name.startswith("preference.")):
@@ -74,7 +60,7 @@ def common_items() -> np.ndarray:
 @pytest.mark.parametrize("modalities", SETS)
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_trains_with_any_number_of_modalities(modalities: tuple[str, ...], bfloat16: bool) -> None:
-    model, batch, losses = build(modalities), a_batch(), []
+    model, batch, losses = build(modalities), planted_batch(), []
     optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(15):
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
@@ -114,7 +100,7 @@ def test_in_place_accumulation_moves_users_only_and_nothing_with_one_modality() 
 
 def test_loss_equals_the_formulas_and_item_weights_only_add_their_mean_square() -> None:
     model, odd = (build(reg_weight=0.1, item_weights=value) for value in (False, True))
-    batch, state = a_batch(), model.state_dict()
+    batch, state = planted_batch(), model.state_dict()
     users, items = (x.detach().double() for x in model.embed())
     delta = (users[batch.users] * (items[batch.positives] - items[batch.negatives])).sum(dim=1)
     squares = [state[f"preference.{m}"][batch.users].square().mean() for m in SETS[1]]

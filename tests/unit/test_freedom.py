@@ -1,49 +1,41 @@
 import itertools
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from planted import N_ITEMS, N_USERS, SMALL, planted_content, planted_dataset, planted_trainer, training_pairs
+from planted import (
+    N_ITEMS,
+    N_USERS,
+    SMALL,
+    loss_terms,
+    planted_batch,
+    planted_content,
+    planted_dataset,
+    planted_trainer,
+    training_pairs,
+)
 
 from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import Batch, ItemContent, Model, TrainingInteractions, build_model
+from mmrepro.models.base import ItemContent, TrainingInteractions, build_model
 from mmrepro.models.freedom import FREEDOM
 from mmrepro.ops.graphs import neighbour_mean_graph, user_item_graph
 from mmrepro.ops.neighbours import nearest_neighbours
-from mmrepro.training.sampling import NegativeSampler, epoch_batches
 from mmrepro.training.trainer import seed_everything
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FAIR = Protocol()
 REFERENCE = Path(__file__).parents[1] / "reference" / "data"
 SETS = (("image",), ("image", "text"), ("image", "text", "audio"))
 DATA = training_pairs(planted_dataset())
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """What is computed here is too small to be divided."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def content(modalities: tuple[str, ...]) -> ItemContent:
-    whole = planted_content()
-    audio = torch.randn(N_ITEMS, 3, generator=torch.Generator().manual_seed(1))
-    features = {**whole.features, "audio": audio}
-    neighbours = {**whole.neighbours, "audio": nearest_neighbours(audio, 10)[0]}
-    return ItemContent({m: features[m] for m in modalities}, {m: neighbours[m] for m in modalities})
-
-
 def build(given: ItemContent | None = None, interactions: TrainingInteractions = DATA, **parameters: object) -> FREEDOM:
     seed_everything(3)
     values = {**SMALL, "neighbours": 4, **parameters}
-    model = build_model("freedom", interactions, content(SETS[1]) if given is None else given, values, FAIR)
+    model = build_model("freedom", interactions, planted_content(SETS[1]) if given is None else given, values, FAIR)
     assert isinstance(model, FREEDOM)
     return model
 
@@ -53,18 +45,10 @@ def built_on(users: list[int], items: list[int], **parameters: object) -> FREEDO
     return build(None, pairs, **parameters)
 
 
-def a_batch() -> Batch:
-    return next(iter(epoch_batches(DATA, NegativeSampler(DATA), 128, seed=0, epoch=1)))
-
-
-def loss_terms(model: Model) -> dict[str, float]:
-    return {name: float(term.detach()) for name, term in model.loss(a_batch()).items()}
-
-
 @pytest.mark.parametrize("modalities", SETS)
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_trains_with_any_number_of_modalities(modalities: tuple[str, ...], bfloat16: bool) -> None:
-    model, batch = build(content(modalities), reg_weight=0.1), a_batch()
+    model, batch = build(planted_content(modalities), reg_weight=0.1), planted_batch()
     optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
     model.start_epoch()
     losses = []
@@ -99,11 +83,11 @@ def test_graphs_agree_with_the_reference() -> None:
 
 @pytest.mark.parametrize("weight", [0.1, 1.0])
 def test_item_graph_weighs_the_image_or_is_that_of_the_only_modality(weight: float) -> None:
-    lists = {m: x[:, :4] for m, x in content(SETS[1]).neighbours.items()}
+    lists = {m: x[:, :4] for m, x in planted_content(SETS[1]).neighbours.items()}
     image, text = (neighbour_mean_graph({m: lists[m]}, {m: 1.0}).dense() for m in SETS[1])
     mixed = build(image_weight=weight).item_graph.dense()
     torch.testing.assert_close(mixed, weight * image + (1 - weight) * text)
-    torch.testing.assert_close(build(content(SETS[0]), image_weight=weight).item_graph.dense(), image)
+    torch.testing.assert_close(build(planted_content(SETS[0]), image_weight=weight).item_graph.dense(), image)
 
 
 @pytest.mark.parametrize(("dropout", "kept"), [(0.8, 199), (0.9, 99), (0.5, 500), (0.9999, 0)])
@@ -180,7 +164,7 @@ def test_repeated_pairs_are_one_edge() -> None:
 
 
 def test_loss_equals_the_formulas_on_the_pruned_graph() -> None:
-    model, (users, positives, negatives) = build(dropout=0.5, reg_weight=0.3, n_item_layers=2), a_batch()
+    model, (users, positives, negatives) = build(dropout=0.5, reg_weight=0.3, n_item_layers=2), planted_batch()
     model.start_epoch()
     assert model.pruned_graph is not None
     graph, item_graph = model.pruned_graph.dense().double(), model.item_graph.dense().double()
@@ -202,7 +186,7 @@ def test_loss_equals_the_formulas_on_the_pruned_graph() -> None:
 
 def test_a_weight_of_zero_leaves_the_modalities_losses_out() -> None:
     model = build(reg_weight=0)
-    terms = model.loss(a_batch())
+    terms = model.loss(planted_batch())
     assert set(terms) == {"bpr"}
     terms["bpr"].backward()
     untouched = {name for name, p in model.named_parameters() if p.grad is None}
@@ -223,7 +207,7 @@ def test_every_graph_follows_the_parameters() -> None:
         model = model.double()
         assert model.pruned_graph is not None
         assert {g.matrix.dtype for g in (model.graph, model.item_graph, model.pruned_graph)} == {torch.float64}
-        assert model.loss(a_batch())["bpr"].dtype == torch.float64
+        assert model.loss(planted_batch())["bpr"].dtype == torch.float64
 
 
 def test_two_runs_are_equal_bit_for_bit() -> None:

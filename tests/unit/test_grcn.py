@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -15,16 +14,8 @@ from mmrepro.training.optimiser import Adam
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
 
 N_USERS, N_ITEMS, SIZE = 30, 20, 8
+pytestmark = pytest.mark.usefixtures("one_thread")
 SETS = (("image",), ("text",), ("image", "text"), ("text", "audio", "image"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """What is computed here is too small to be divided."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def interactions() -> TrainingInteractions:

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +15,11 @@ from mmrepro.ops.neighbours import nearest_neighbours
 from mmrepro.training.optimiser import Adam
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 REFERENCE = Path(__file__).parents[1] / "reference/data"
 N_USERS, N_ITEMS = 30, 20
 SETS = (("image",), ("image", "text"), ("text", "audio", "image"))
 ONCE_AN_EPOCH = ("modal_weight", "features", "projection")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """What is computed here is too small to be divided."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def interactions() -> TrainingInteractions:

@@ -1,63 +1,47 @@
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from planted import N_ITEMS, N_USERS, SMALL, planted_content, planted_dataset, planted_trainer, training_pairs
+from planted import (
+    N_ITEMS,
+    N_USERS,
+    SMALL,
+    loss_terms,
+    planted_batch,
+    planted_content,
+    planted_dataset,
+    planted_trainer,
+    training_pairs,
+)
 from torch import Tensor
 
 from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import Batch, ItemContent, TrainingInteractions, build_model
 from mmrepro.models.lgmrec import LGMRec
-from mmrepro.training.sampling import NegativeSampler, epoch_batches
 from mmrepro.training.trainer import seed_everything
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 DATA = Path(__file__).parents[1] / "reference/data"
 FAIR = Protocol()
 SETS = (("image",), ("image", "text"), ("text", "audio", "image"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """What is computed here is too small to be divided."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def content(modalities: tuple[str, ...]) -> ItemContent:
-    audio = torch.randn(N_ITEMS, 3, generator=torch.Generator().manual_seed(1))
-    features = {**planted_content().features, "audio": audio}
-    return ItemContent({m: features[m] for m in modalities})
-
-
 def build(modalities: tuple[str, ...] = SETS[1], **parameters: object) -> LGMRec:
     seed_everything(3)
     given = {**SMALL, **parameters}
-    model = build_model("lgmrec", training_pairs(planted_dataset()), content(modalities), given, FAIR)
+    model = build_model("lgmrec", training_pairs(planted_dataset()), planted_content(modalities), given, FAIR)
     assert isinstance(model, LGMRec)
     return model
-
-
-def a_batch() -> Batch:
-    data = training_pairs(planted_dataset())
-    return next(iter(epoch_batches(data, NegativeSampler(data), 128, seed=0, epoch=1)))
-
-
-def loss_terms(model: LGMRec) -> dict[str, float]:
-    torch.manual_seed(5)
-    return {name: float(term.detach()) for name, term in model.loss(a_batch()).items()}
 
 
 @pytest.mark.parametrize("modalities", SETS)
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_trains_with_any_number_of_modalities(modalities: tuple[str, ...], bfloat16: bool) -> None:
-    model, batch = build(modalities, contrast_weight=1e-3), a_batch()
+    model, batch = build(modalities, contrast_weight=1e-3), planted_batch()
     optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
     losses = []
     for _ in range(12):
@@ -94,13 +78,13 @@ def plain_parts(model: LGMRec, modality: str, x: Tensor, start: Tensor) -> tuple
 def test_vectors_and_loss_equal_the_formulas(modalities: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     weights = {"contrast_weight": 0.1, "reg_weight": 0.1, "global_weight": 0.7}
     model = build(modalities, n_hyper_layers=2, keep_rate=1, **weights)
-    users, positives, negatives = a_batch()
+    users, positives, negatives = planted_batch()
     monkeypatch.setattr(model, "draw_noise", lambda rows: torch.zeros(rows, 4))
     with torch.no_grad():
         start = torch.cat([model.user_embedding, model.item_embedding]).double()
         graph = model.graph.dense().double()
         identities = (start + graph @ start + graph @ graph @ start) / 3
-        given = {m: x.double() for m, x in content(modalities).features.items()}
+        given = {m: x.double() for m, x in planted_content(modalities).features.items()}
         parts = [plain_parts(model, m, x, identities[N_USERS:]) for m, x in given.items()]
     across = [part[1] for part in parts]
     nodes = identities + torch.stack([F.normalize(part[0]) for part in parts]).sum(dim=0)
@@ -130,7 +114,7 @@ def test_a_weight_of_zero_removes_its_term_alone(term: str, weight: str) -> None
 
 
 def test_the_contrast_is_a_sum_over_the_batch() -> None:
-    model, batch = build(keep_rate=1), a_batch()
+    model, batch = build(keep_rate=1), planted_batch()
     twice = Batch(*(torch.cat([column, column]) for column in batch))
     terms = []
     for given in (batch, twice):
@@ -154,7 +138,7 @@ def test_ranking_draws_noise_only_where_asked_for_and_then_that_of_the_training_
     first, second = model.embed(), model.embed()
     assert drawn == [] and all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     torch.manual_seed(9)
-    model.loss(a_batch())
+    model.loss(planted_batch())
     torch.manual_seed(9)
     noisy, other = model.embed(draw=True), model.embed(draw=True)
     assert [x.shape for x in drawn] == [(N_USERS + N_ITEMS, 4)] * 6
@@ -191,7 +175,7 @@ def test_a_training_step_drops_incidences_and_scales_the_rest_but_ranking_keeps_
 
 def test_a_user_without_interactions_has_no_modality_vector_and_belongs_to_all_hyperedges_alike() -> None:
     pairs = TrainingInteractions(np.array([0, 0, 2]), np.array([1, 3, 3]), 3, N_ITEMS)
-    model = build_model("lgmrec", pairs, content(SETS[1]), SMALL, FAIR)
+    model = build_model("lgmrec", pairs, planted_content(SETS[1]), SMALL, FAIR)
     assert isinstance(model, LGMRec)
     vectors, logits = model.project()
     assert not vectors[1].any() and not any(bool(x[1].any()) for x in logits)

@@ -1,63 +1,43 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from planted import N_ITEMS, N_USERS, SMALL, planted_content, planted_dataset, planted_trainer, training_pairs
+from planted import (
+    N_ITEMS,
+    N_USERS,
+    SMALL,
+    loss_terms,
+    planted_batch,
+    planted_content,
+    planted_dataset,
+    planted_trainer,
+    total_loss,
+    training_pairs,
+)
 from torch import Tensor
 
 from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import Batch, ItemContent, build_model
+from mmrepro.models.base import ItemContent, build_model
 from mmrepro.models.mgcn import MGCN
 from mmrepro.ops.graphs import bipartite_graphs, weighted_neighbour_graph
 from mmrepro.ops.neighbours import nearest_neighbours
-from mmrepro.training.sampling import NegativeSampler, epoch_batches
 from mmrepro.training.trainer import seed_everything
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 DATA = Path(__file__).parents[1] / "reference/data"
 FAIR = Protocol()
 SETS = (("image",), ("image", "text"), ("text", "audio", "image"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """What is computed here is too small to be divided."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def content(modalities: tuple[str, ...]) -> ItemContent:
-    whole = planted_content()
-    audio = torch.randn(N_ITEMS, 3, generator=torch.Generator().manual_seed(1))
-    features = {**whole.features, "audio": audio}
-    neighbours = {**whole.neighbours, "audio": nearest_neighbours(audio, 10)[0]}
-    return ItemContent({m: features[m] for m in modalities}, {m: neighbours[m] for m in modalities})
-
-
 def build(modalities: tuple[str, ...] = SETS[1], **parameters: object) -> MGCN:
     seed_everything(3)
     values = {**SMALL, "neighbours": 4, **parameters}
-    model = build_model("mgcn", training_pairs(planted_dataset()), content(modalities), values, FAIR)
+    model = build_model("mgcn", training_pairs(planted_dataset()), planted_content(modalities), values, FAIR)
     assert isinstance(model, MGCN)
     return model
-
-
-def a_batch() -> Batch:
-    data = training_pairs(planted_dataset())
-    return next(iter(epoch_batches(data, NegativeSampler(data), 128, seed=0, epoch=1)))
-
-
-def loss_terms(model: MGCN) -> dict[str, float]:
-    return {name: float(term.detach()) for name, term in model.loss(a_batch()).items()}
-
-
-def total(model: MGCN) -> Tensor:
-    return torch.stack(list(model.loss(a_batch()).values())).sum()
 
 
 @pytest.mark.parametrize("modalities", SETS)
@@ -68,7 +48,7 @@ def test_trains_with_any_number_of_modalities(modalities: tuple[str, ...], bfloa
     losses = []
     for _ in range(12):
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            loss = total(model)
+            loss = total_loss(model)
         optimiser.zero_grad()
         loss.backward()
         assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
@@ -106,9 +86,9 @@ def plain_views(model: MGCN, given: ItemContent) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("modalities", SETS)
 def test_vectors_and_loss_equal_the_formulas(modalities: tuple[str, ...]) -> None:
-    model, (users, positives, negatives) = build(modalities, content_id_weight=0.5, reg_weight=0.1), a_batch()
+    model, (users, positives, negatives) = build(modalities, content_id_weight=0.5, reg_weight=0.1), planted_batch()
     with torch.no_grad():
-        identities, contents = plain_views(model, content(modalities))
+        identities, contents = plain_views(model, planted_content(modalities))
     nodes = identities + contents
     for ours, plain in zip(model.embed(), nodes.split([N_USERS, N_ITEMS]), strict=True):
         torch.testing.assert_close(ours.detach().double(), plain, rtol=1e-5, atol=1e-6)

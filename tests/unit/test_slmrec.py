@@ -1,72 +1,55 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from planted import N_ITEMS, N_USERS, SMALL, planted_content, planted_dataset, planted_trainer, training_pairs
+from planted import (
+    N_ITEMS,
+    N_USERS,
+    SMALL,
+    loss_terms,
+    planted_batch,
+    planted_content,
+    planted_dataset,
+    planted_trainer,
+    total_loss,
+    training_pairs,
+)
 from torch import Tensor
 
 from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.ranking import make_scorer
-from mmrepro.models.base import Batch, ItemContent, Model, build_model
+from mmrepro.models.base import ItemContent, build_model
 from mmrepro.models.slmrec import SLMRec
 from mmrepro.ops.graphs import user_item_graph
-from mmrepro.training.sampling import epoch_batches
 from mmrepro.training.trainer import seed_everything
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FAIR = Protocol()
 REFERENCE = Path(__file__).parents[1] / "reference" / "data"
 SETS = (("image",), ("image", "text"), ("image", "text", "audio"), ("image", "text", "audio", "video"))
 SPACES = (("image",), ("image", None, "text"), SETS[2], SETS[3])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """What is computed here is too small to be divided."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def content(modalities: tuple[str, ...]) -> ItemContent:
-    more = torch.randn(2, N_ITEMS, 3, generator=torch.Generator().manual_seed(1))
-    features = {**planted_content().features, "audio": more[0], "video": more[1]}
-    return ItemContent({m: features[m] for m in modalities})
-
-
 def build(given: ItemContent | None = None, protocol: Protocol = FAIR, **parameters: object) -> SLMRec:
     seed_everything(3)
-    given = content(SETS[1]) if given is None else given
+    given = planted_content(SETS[1]) if given is None else given
     model = build_model("slmrec", training_pairs(planted_dataset()), given, {**SMALL, **parameters}, protocol)
     assert isinstance(model, SLMRec)
     return model
 
 
-def a_batch() -> Batch:
-    return next(iter(epoch_batches(training_pairs(planted_dataset()), None, 128, seed=0, epoch=1)))
-
-
-def loss_terms(model: Model, batch: Batch | None = None) -> dict[str, float]:
-    return {name: float(term.detach()) for name, term in model.loss(batch or a_batch()).items()}
-
-
-def total(model: Model) -> Tensor:
-    return torch.stack(list(model.loss(a_batch()).values())).sum()
-
-
 @pytest.mark.parametrize("modalities", SETS)
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_trains_with_any_number_of_modalities(modalities: tuple[str, ...], bfloat16: bool) -> None:
-    model = build(content(modalities), ssl_weight=0.5)
+    model = build(planted_content(modalities), ssl_weight=0.5)
     optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
     losses = []
     for _ in range(8):
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            loss = total(model)
+            loss = total_loss(model)
         assert loss.dtype == torch.float32
         optimiser.zero_grad()
         loss.backward()
@@ -89,8 +72,8 @@ def test_graph_agrees_with_the_reference() -> None:
 def test_loss_equals_the_formulas_over_the_batchs_rows(
     modalities: tuple[str, ...], spaces: tuple[str | None, ...]
 ) -> None:
-    given = content(modalities)
-    model, (users, items, _) = build(given, ssl_weight=0.5, ssl_temperature=0.3, n_layers=2).double(), a_batch()
+    given = planted_content(modalities)
+    model, (users, items, _) = build(given, ssl_weight=0.5, ssl_temperature=0.3, n_layers=2).double(), planted_batch()
     assert len(items.unique()) < len(items)
     graph = model.graph.dense()
     columns = [model.item_embedding]
@@ -124,7 +107,7 @@ def test_long_vectors_keep_loss_and_gradients_finite() -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(50)
-    loss = total(model)
+    loss = total_loss(model)
     loss.backward()
     assert float(loss.detach()) > 1e4 and bool(loss.isfinite())
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
@@ -137,7 +120,7 @@ def test_a_weight_of_zero_leaves_the_contrasts_out_and_a_double_one_doubles_them
 
 
 def test_features_count_by_their_direction_alone() -> None:
-    given = content(SETS[1])
+    given = planted_content(SETS[1])
     scales = torch.rand(N_ITEMS, 1, generator=torch.Generator().manual_seed(2)) + 0.5
     scaled = ItemContent({m: x * scales for m, x in given.features.items()})
     for ours, theirs in zip(build(given).embed(), build(scaled).embed(), strict=True):
@@ -158,7 +141,7 @@ def test_sigmoid_scores_keep_the_order_until_they_saturate() -> None:
 
 
 def test_negatives_are_neither_asked_for_nor_read() -> None:
-    batch = a_batch()
+    batch = planted_batch()
     other = batch._replace(negatives=(batch.negatives + 1) % N_ITEMS)
     assert not SLMRec.samples_negatives
     assert loss_terms(build(), batch) == loss_terms(build(), other)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import Checkout, copy_project
+from checkout import Checkout, copy_project
 
 pytestmark = pytest.mark.slow
 PARAMETERS = {"batch_size": 512, "max_epochs": 2, "patience": 2, "embedding_size": 8, "learning_rate": 0.005}

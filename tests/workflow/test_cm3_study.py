@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import Checkout, copy_project
+from checkout import Checkout, copy_project
 from published_mirror import DATASETS, make_mirror
 
 from mmrepro.config_files import load_dataset, load_feature_set

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Checkout
+from checkout import ROOT, Checkout
 
 from mmrepro.columns import Columns
 from mmrepro.config import Protocol, RunSpec

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Checkout, copy_project
+from checkout import Checkout, copy_project
 
 from mmrepro.config import DatasetConfig
 from mmrepro.config_files import load_dataset

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import Checkout, copy_project
+from checkout import Checkout, copy_project
 
 pytestmark = pytest.mark.slow
 

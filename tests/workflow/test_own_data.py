@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import copy_project
+from checkout import copy_project
 from PIL import Image
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from conftest import Checkout
+from checkout import Checkout
 
 from mmrepro.planning import plan_of_file
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import Checkout
+from checkout import Checkout
 
 pytestmark = pytest.mark.slow
 
