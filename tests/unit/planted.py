@@ -102,9 +102,13 @@ class ScriptedEvaluator(Evaluator):
         return evaluation
 
 
-def planted_model(name: str, protocol: Protocol, seed: int = 0, **parameters: Any) -> Model:
+def planted_model(
+    name: str, protocol: Protocol | None = None, seed: int = 0, *, content: ItemContent | None = None,
+    data: TrainingInteractions | None = None, **parameters: Any,
+) -> Model:  # fmt: skip
     seed_everything(seed)
-    return build_model(name, training_pairs(planted_dataset()), planted_content(), {**SMALL, **parameters}, protocol)
+    content, data = content or planted_content(), data or training_pairs(planted_dataset())
+    return build_model(name, data, content, {**SMALL, **parameters}, protocol or Protocol())
 
 
 def planted_trainer(

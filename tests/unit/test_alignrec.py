@@ -1,27 +1,25 @@
 import math
+from typing import Any
 
 import pytest
 import torch
 from planted import (
     N_ITEMS,
     N_USERS,
-    SMALL,
     loss_terms,
     planted_batch,
     planted_content,
-    planted_dataset,
+    planted_model,
     planted_trainer,
     total_loss,
-    training_pairs,
 )
 
 from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import ItemContent, Model, build_model
+from mmrepro.models.base import ItemContent, Model
 from mmrepro.ops.content import unified_matrix
 from mmrepro.ops.graphs import weighted_neighbour_graph
 from mmrepro.ops.neighbours import nearest_neighbours
-from mmrepro.training.trainer import seed_everything
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FAIR = Protocol()
@@ -34,10 +32,8 @@ TERMS = {
 }
 
 
-def build(given: ItemContent | None = None, **parameters: object) -> Model:
-    seed_everything(3)
-    values = {**SMALL, "neighbours": 4, **parameters}
-    return build_model("alignrec", training_pairs(planted_dataset()), given or planted_content(SETS[1]), values, FAIR)
+def build(content: ItemContent | None = None, **parameters: Any) -> Model:
+    return planted_model("alignrec", content=content, **{"neighbours": 4, **parameters})
 
 
 @pytest.mark.parametrize("modalities", SETS)

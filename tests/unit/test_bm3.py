@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,22 +7,19 @@ import torch
 from planted import (
     N_ITEMS,
     N_USERS,
-    SMALL,
     loss_terms,
     planted_batch,
     planted_content,
-    planted_dataset,
+    planted_model,
     planted_trainer,
-    training_pairs,
 )
 from torch import Tensor
 
 from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import Batch, ItemContent, build_model
+from mmrepro.models.base import Batch, ItemContent
 from mmrepro.models.bm3 import BM3
 from mmrepro.ops.graphs import user_item_graph
-from mmrepro.training.trainer import seed_everything
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FAIR = Protocol()
@@ -29,10 +27,8 @@ REFERENCE = Path(__file__).parents[1] / "reference" / "data"
 SETS = (("image",), ("image", "text"), ("image", "text", "audio"))
 
 
-def build(given: ItemContent | None = None, **parameters: object) -> BM3:
-    seed_everything(3)
-    given = planted_content(SETS[1]) if given is None else given
-    model = build_model("bm3", training_pairs(planted_dataset()), given, {**SMALL, **parameters}, FAIR)
+def build(content: ItemContent | None = None, **parameters: Any) -> BM3:
+    model = planted_model("bm3", content=content, **parameters)
     assert isinstance(model, BM3)
     return model
 

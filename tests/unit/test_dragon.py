@@ -1,6 +1,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,21 +9,20 @@ import torch
 from planted import (
     N_ITEMS,
     N_USERS,
-    SMALL,
     planted_batch,
     planted_content,
     planted_dataset,
+    planted_model,
     planted_trainer,
     training_pairs,
 )
 
 from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import Model, build_model
+from mmrepro.models.base import Model
 from mmrepro.ops.graphs import neighbour_mean_graph
 from mmrepro.ops.neighbours import nearest_neighbours
 from mmrepro.ops.towers import FeatureTower, propagate_modalities
-from mmrepro.training.trainer import seed_everything
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FAIR = Protocol()
@@ -31,9 +31,8 @@ SETS = (("image",), ("text", "image"), ("image", "text", "audio"))
 DATA = training_pairs(planted_dataset())
 
 
-def build(modalities: tuple[str, ...] = SETS[1], **parameters: object) -> Model:
-    seed_everything(3)
-    return build_model("dragon", DATA, planted_content(modalities), {**SMALL, "neighbours": 4, **parameters}, FAIR)
+def build(modalities: tuple[str, ...] = SETS[1], **parameters: Any) -> Model:
+    return planted_model("dragon", content=planted_content(modalities), **{"neighbours": 4, **parameters})
 
 
 @pytest.mark.parametrize("modalities", SETS)

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,11 +7,11 @@ import torch
 from planted import (
     N_ITEMS,
     N_USERS,
-    SMALL,
     loss_terms,
     planted_batch,
     planted_content,
     planted_dataset,
+    planted_model,
     planted_trainer,
     training_pairs,
 )
@@ -18,9 +19,8 @@ from torch import Tensor
 
 from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import Model, TrainingInteractions, build_model
+from mmrepro.models.base import Model, TrainingInteractions
 from mmrepro.ops.graphs import user_item_graph
-from mmrepro.training.trainer import seed_everything
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FAIR = Protocol()
@@ -28,9 +28,8 @@ SETS = (("image",), ("text", "image"), ("image", "text", "audio"))
 DATA = training_pairs(planted_dataset())
 
 
-def build(modalities: tuple[str, ...] = SETS[1], data: TrainingInteractions = DATA, **parameters: object) -> Model:
-    seed_everything(3)
-    return build_model("dualgnn", data, planted_content(modalities), {**SMALL, **parameters}, FAIR)
+def build(modalities: tuple[str, ...] = SETS[1], data: TrainingInteractions = DATA, **parameters: Any) -> Model:
+    return planted_model("dualgnn", content=planted_content(modalities), data=data, **parameters)
 
 
 def propagated(model: Model) -> dict[str, Tensor]:

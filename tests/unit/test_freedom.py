@@ -1,6 +1,7 @@
 import itertools
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,22 +9,21 @@ import torch
 from planted import (
     N_ITEMS,
     N_USERS,
-    SMALL,
     loss_terms,
     planted_batch,
     planted_content,
     planted_dataset,
+    planted_model,
     planted_trainer,
     training_pairs,
 )
 
 from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import ItemContent, TrainingInteractions, build_model
+from mmrepro.models.base import ItemContent, TrainingInteractions
 from mmrepro.models.freedom import FREEDOM
 from mmrepro.ops.graphs import neighbour_mean_graph, user_item_graph
 from mmrepro.ops.neighbours import nearest_neighbours
-from mmrepro.training.trainer import seed_everything
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FAIR = Protocol()
@@ -32,10 +32,8 @@ SETS = (("image",), ("image", "text"), ("image", "text", "audio"))
 DATA = training_pairs(planted_dataset())
 
 
-def build(given: ItemContent | None = None, interactions: TrainingInteractions = DATA, **parameters: object) -> FREEDOM:
-    seed_everything(3)
-    values = {**SMALL, "neighbours": 4, **parameters}
-    model = build_model("freedom", interactions, planted_content(SETS[1]) if given is None else given, values, FAIR)
+def build(content: ItemContent | None = None, data: TrainingInteractions = DATA, **parameters: Any) -> FREEDOM:
+    model = planted_model("freedom", content=content, data=data, **{"neighbours": 4, **parameters})
     assert isinstance(model, FREEDOM)
     return model
 

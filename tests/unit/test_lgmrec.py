@@ -1,5 +1,6 @@
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,8 @@ from planted import (
     loss_terms,
     planted_batch,
     planted_content,
-    planted_dataset,
+    planted_model,
     planted_trainer,
-    training_pairs,
 )
 from torch import Tensor
 
@@ -22,7 +22,6 @@ from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import Batch, ItemContent, TrainingInteractions, build_model
 from mmrepro.models.lgmrec import LGMRec
-from mmrepro.training.trainer import seed_everything
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DATA = Path(__file__).parents[1] / "reference/data"
@@ -30,10 +29,8 @@ FAIR = Protocol()
 SETS = (("image",), ("image", "text"), ("text", "audio", "image"))
 
 
-def build(modalities: tuple[str, ...] = SETS[1], **parameters: object) -> LGMRec:
-    seed_everything(3)
-    given = {**SMALL, **parameters}
-    model = build_model("lgmrec", training_pairs(planted_dataset()), planted_content(modalities), given, FAIR)
+def build(modalities: tuple[str, ...] = SETS[1], **parameters: Any) -> LGMRec:
+    model = planted_model("lgmrec", content=planted_content(modalities), **parameters)
     assert isinstance(model, LGMRec)
     return model
 

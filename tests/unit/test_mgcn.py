@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,20 +12,18 @@ from planted import (
     loss_terms,
     planted_batch,
     planted_content,
-    planted_dataset,
+    planted_model,
     planted_trainer,
     total_loss,
-    training_pairs,
 )
 from torch import Tensor
 
 from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import ItemContent, build_model
+from mmrepro.models.base import ItemContent
 from mmrepro.models.mgcn import MGCN
 from mmrepro.ops.graphs import bipartite_graphs, weighted_neighbour_graph
 from mmrepro.ops.neighbours import nearest_neighbours
-from mmrepro.training.trainer import seed_everything
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DATA = Path(__file__).parents[1] / "reference/data"
@@ -32,10 +31,8 @@ FAIR = Protocol()
 SETS = (("image",), ("image", "text"), ("text", "audio", "image"))
 
 
-def build(modalities: tuple[str, ...] = SETS[1], **parameters: object) -> MGCN:
-    seed_everything(3)
-    values = {**SMALL, "neighbours": 4, **parameters}
-    model = build_model("mgcn", training_pairs(planted_dataset()), planted_content(modalities), values, FAIR)
+def build(modalities: tuple[str, ...] = SETS[1], **parameters: Any) -> MGCN:
+    model = planted_model("mgcn", content=planted_content(modalities), **{"neighbours": 4, **parameters})
     assert isinstance(model, MGCN)
     return model
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,24 +8,21 @@ import torch.nn.functional as F
 from planted import (
     N_ITEMS,
     N_USERS,
-    SMALL,
     loss_terms,
     planted_batch,
     planted_content,
-    planted_dataset,
+    planted_model,
     planted_trainer,
     total_loss,
-    training_pairs,
 )
 from torch import Tensor
 
 from mmrepro.config import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.ranking import make_scorer
-from mmrepro.models.base import ItemContent, build_model
+from mmrepro.models.base import ItemContent
 from mmrepro.models.slmrec import SLMRec
 from mmrepro.ops.graphs import user_item_graph
-from mmrepro.training.trainer import seed_everything
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FAIR = Protocol()
@@ -33,10 +31,8 @@ SETS = (("image",), ("image", "text"), ("image", "text", "audio"), ("image", "te
 SPACES = (("image",), ("image", None, "text"), SETS[2], SETS[3])
 
 
-def build(given: ItemContent | None = None, protocol: Protocol = FAIR, **parameters: object) -> SLMRec:
-    seed_everything(3)
-    given = planted_content(SETS[1]) if given is None else given
-    model = build_model("slmrec", training_pairs(planted_dataset()), given, {**SMALL, **parameters}, protocol)
+def build(content: ItemContent | None = None, protocol: Protocol = FAIR, **parameters: Any) -> SLMRec:
+    model = planted_model("slmrec", protocol, content=content, **parameters)
     assert isinstance(model, SLMRec)
     return model
 
