@@ -1,6 +1,8 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from hand_made import make_root, write_all
 
 
 @pytest.fixture(scope="module")
@@ -12,3 +14,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """A checkout with the hand-made study, all runs finished."""
+    write_all(tmp_path, make_root(tmp_path))
+    return tmp_path

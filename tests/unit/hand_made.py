@@ -9,6 +9,7 @@ import yaml
 
 from mmrepro.plan import Plan, PlannedAlignment, PlannedProbe, PlannedRun, complete
 from mmrepro.planning import plan_of_file
+from mmrepro.reporting.tables import build_tables
 
 REPOSITORY = Path(__file__).parents[2]
 STUDY_FILE = Path("config/studies/hand.yaml")
@@ -179,3 +180,18 @@ def write_alignment(root: Path, planned: PlannedAlignment, **changes: object) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record))
     return record
+
+
+def build_hand_made(root: Path, code: dict[str, str] = CODE) -> Path:
+    """Build the study's tables; returns their folder."""
+    build_tables(STUDY_FILE, root / "results", root, current_code=code)
+    return root / "results/hand"
+
+
+def main_row(folder: Path, **wanted: object) -> pd.Series:
+    frame = pd.read_csv(folder / "tables/main.csv", keep_default_na=False)
+    wanted = {"dataset": "toy-a", "split": "test", "metric": "recall", "k": 20, "protocol": "fair", **wanted}
+    for name, value in wanted.items():
+        frame = frame[frame[name] == value]
+    assert len(frame) == 1
+    return frame.iloc[0]
