@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hand_made import REPOSITORY, STUDY_FILE, make_root, write_yaml
 
-from mmrepro import doctor as module
 from mmrepro.config_files import load_dataset
+from mmrepro.datasets import availability as module
 from mmrepro.datasets.fetch import fetch
 from mmrepro.doctor import doctor
 
