@@ -43,5 +43,5 @@ rule all:
     """Every table of the study, and its runs in MLflow."""
     default_target: True
     input:
-        tables=rules.tables.output.main,
+        tables=rules.tables.output,
         tracking=rules.track.output,

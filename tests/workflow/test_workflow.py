@@ -51,6 +51,17 @@ def test_a_touched_file_plans_nothing(finished: Checkout) -> None:
     assert finished.planned() == []
 
 
+def test_a_deleted_table_or_figure_is_made_again(finished: Checkout) -> None:
+    folder = finished.folder / "results/smoke"
+    for name in ("tables/cost.md", "figures/degrees.svg"):
+        text = (folder / name).read_text()
+        (folder / name).unlink()
+        (job,) = finished.planned()
+        assert f"results/smoke/{name}" in job.split(", ")
+        (folder / name).write_text(text)
+    assert finished.planned() == []
+
+
 def test_a_comment_plans_nothing_and_a_formula_exactly_the_runs_that_use_it(finished: Checkout) -> None:
     losses = finished.folder / "src/mmrepro/ops/losses.py"
     with edited(losses, "BPR_EPSILON = 1e-10", "# a word more\nBPR_EPSILON = 1e-10"):

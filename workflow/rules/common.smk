@@ -13,6 +13,7 @@ from mmrepro.fingerprint import fingerprint
 from mmrepro.layout import NO_FEATURES, Layout
 from mmrepro.plan import complete, plan_hash
 from mmrepro.planning import make_plan
+from mmrepro.reporting.products import table_files
 from mmrepro.reporting.published import published_files as published_numbers
 
 

@@ -10,22 +10,14 @@ rule tables:
         alignments=finished_alignments,
         published=published_files,
     output:
-        main=report(
-            multiext(f"{STUDY_FOLDER}/tables/main", ".csv", ".md", ".tex"),
-            category="Tables",
-            labels={"study": STUDY.study},
-        ),
-        summary=f"{STUDY_FOLDER}/summary.json",
-        figure=report(
-            f"{STUDY_FOLDER}/figures/recall_at_20.svg",
-            category="Figures",
-            labels={"study": STUDY.study},
-        ),
-        degrees=report(
-            f"{STUDY_FOLDER}/figures/degrees.svg",
-            category="Figures",
-            labels={"study": STUDY.study},
-        ),
+        [
+            report(
+                f"{STUDY_FOLDER}/{path}",
+                category=path.parent.name or "summary",
+                labels={"study": STUDY.study, "file": path.name},
+            )
+            for path in table_files(PLAN)
+        ],
     log:
         f"logs/tables/{STUDY.study}.log",
     benchmark:
