@@ -48,7 +48,7 @@ BYTES_PER_ITEM_PAIR = {"ease": 12}  # float64 while it is inverted in place, and
 
 STEP_SECONDS = {
     "popularity": 0.0, "itemknn": 0.0, "ease": 0.0, "bpr": 0.012, "directau": 0.06, "lightgcn": 0.06, "vbpr": 0.02,
-    "mmgcn": 1.5, "grcn": 0.75, "dualgnn": 0.18, "lattice": 0.2, "slmrec": 0.35, "bm3": 0.08, "freedom": 0.12,
+    "mmgcn": 1.5, "grcn": 0.75, "dualgnn": 0.18, "lattice": 0.2, "slmrec": 0.55, "bm3": 0.08, "freedom": 0.12,
     "mgcn": 0.6, "dragon": 0.25, "lgmrec": 0.6, "alignrec": 0.14, "cm3": 0.3,
 }  # fmt: skip
 """One step on one thread at Baby's size, features and evaluation aside."""
