@@ -108,7 +108,8 @@ def planted_model(
 ) -> Model:  # fmt: skip
     seed_everything(seed)
     content, data = content or planted_content(), data or training_pairs(planted_dataset())
-    return build_model(name, data, content, {**SMALL, **parameters}, protocol or Protocol())
+    small = SMALL if issubclass(model_class(name).Parameters, TrainedParameters) else {}
+    return build_model(name, data, content, {**small, **parameters}, protocol or Protocol())
 
 
 def planted_trainer(

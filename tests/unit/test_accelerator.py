@@ -1,0 +1,75 @@
+"""Every model trains and scores where it was moved to: nothing it computes with stays on the host."""
+
+import pytest
+import torch
+from accelerator import Accelerator, NotMoved
+from planted import N_ITEMS, planted_batch, planted_model, total_loss
+from torch import Tensor
+
+from mmrepro.config import Protocol, ProtocolConfig
+from mmrepro.models.base import Batch, Model, model_class, model_names
+from mmrepro.models.lightgcn import LightGCN
+
+
+def moved_batch(accelerator: Accelerator) -> Batch:
+    return Batch(*(accelerator.keep(column.clone()) for column in planted_batch()))
+
+
+@pytest.mark.parametrize("protocol", ["fair", "released"])
+@pytest.mark.parametrize("name", model_names())
+def test_a_model_computes_where_it_is(name: str, protocol: str) -> None:
+    model, accelerator = planted_model(name, ProtocolConfig.model_validate({"base": protocol}).resolve()), Accelerator()
+    accelerator.move(model)
+    users = accelerator.keep(torch.arange(7))
+    with accelerator:
+        if model_class(name).closed_form:
+            model.fit()
+        else:
+            model.start_epoch()
+            total_loss(model, moved_batch(accelerator)).backward()
+            assert all(accelerator.holds(p.grad) for p in model.parameters() if p.grad is not None)
+        if model.has_embeddings:
+            of_users, of_items = model.embed()
+            scores = model.scores(of_users[users] @ of_items.T)
+        else:
+            scores = model.score(users)
+        assert scores.shape == (7, N_ITEMS) and accelerator.holds(scores)
+
+
+class LeavesItsWeights(LightGCN):
+    """Keeps a tensor as a plain attribute, which `to` does not move."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self.weights = torch.ones(N_ITEMS)
+
+    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
+        users, items = super().embed(draw)
+        return users, items * self.weights[:, None]
+
+
+class MakesItsWeights(LightGCN):
+    """Makes a tensor without saying where."""
+
+    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
+        users, items = super().embed(draw)
+        return users, items * torch.ones(N_ITEMS, 1)
+
+
+class AsksNumpy(LightGCN):
+    """Computes with numpy on the way."""
+
+    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
+        users, items = super().embed(draw)
+        return users, items * float(items.detach().numpy().std())
+
+
+@pytest.mark.parametrize("kind", [LeavesItsWeights, MakesItsWeights, AsksNumpy])
+def test_what_stays_on_the_host_is_found(kind: type[Model]) -> None:
+    whole = planted_model("lightgcn", Protocol())
+    whole.__class__ = kind
+    whole.weights = torch.ones(N_ITEMS)  # type: ignore[assignment]
+    accelerator = Accelerator()
+    accelerator.move(whole)
+    with accelerator, pytest.raises(NotMoved):
+        whole.embed()
