@@ -97,9 +97,9 @@ def test_the_next_study_finds_no_key_of_the_default(finished: Checkout) -> None:
 
 
 def test_a_slice_of_a_study_plans_that_slice(finished: Checkout) -> None:
-    sliced = finished.planned("--config", "models=itemknn", "datasets=mini-elec", "seeds=0", study=None)
+    sliced = finished.planned("--config", "models=freedom", "datasets=mini-elec", "seeds=0", study=None)
     runs = [path for path in sliced if "results/runs" in path]
-    assert len(runs) == 1 and "mini-elec/none/itemknn" in runs[0]
+    assert len(runs) == 1 and "mini-elec/miniature/freedom" in runs[0]
 
 
 def test_two_studies_share_a_run(finished: Checkout) -> None:
