@@ -109,12 +109,12 @@ def test_a_slice_may_leave_sections_of_other_models_and_data_sets_unused() -> No
 
 
 def test_command_line_slices_a_study_file() -> None:
-    changes = {"models": "popularity,cm3", "datasets": "mini-elec", "seeds": 1}
-    study = plan_of_file(Path("config/studies/miniature.yaml"), ROOT, **changes)
-    whole = plan_of_file(Path("config/studies/miniature.yaml"), ROOT)
+    changes = {"models": "popularity,freedom", "datasets": "elec", "seeds": 1}
+    study = plan_of_file(Path("config/studies/cm3.yaml"), ROOT, **changes)
+    whole = plan_of_file(Path("config/studies/cm3.yaml"), ROOT)
     assert [(r.spec.model, r.spec.dataset, r.seed) for r in study.runs] == [
-        ("popularity", "mini-elec", 0),  # draws nothing
-        ("cm3", "mini-elec", 1),
+        ("popularity", "elec", 0),  # draws nothing
+        ("freedom", "elec", 1),
     ]
     assert folders(study.runs) < folders(whole.runs)
 
