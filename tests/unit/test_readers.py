@@ -143,15 +143,17 @@ def test_json_lines_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(b'{"item": "a"}\n' * 2000)[:-20], "truncated or damaged archive"),
-        (gzip.compress(b'{"item": "a"}\n')[:-4] + b"\0\0\0\0", "truncated or damaged archive"),
-        (b"not gzip at all", "truncated or damaged archive"),
-        (gzip.compress(b'{"item": "a"}\n{"item":\n'), "line 2 is no valid JSON"),
-        (gzip.compress(b'{"item": "a"}\n{"name": 1}\n'), "line 2 has no 'item'"),
-        (gzip.compress(b"[1]\n"), "line 1 has no 'item'"),
-        (gzip.compress(b'{"item": "\xff"}\n'), "line 1 is no valid JSON"),
+        pytest.param(gzip.compress(b'{"item": "a"}\n' * 2000)[:-20], "truncated or damaged archive", id="cut short"),
+        pytest.param(
+            gzip.compress(b'{"item": "a"}\n')[:-4] + b"\0\0\0\0", "truncated or damaged archive", id="other length"
+        ),
+        pytest.param(b"not gzip at all", "truncated or damaged archive", id="no archive"),
+        pytest.param(gzip.compress(b'{"item": "a"}\n{"item":\n'), "line 2 is no valid JSON", id="half a line"),
+        pytest.param(gzip.compress(b'{"item": "a"}\n{"name": 1}\n'), "line 2 has no 'item'", id="no item"),
+        pytest.param(gzip.compress(b"[1]\n"), "line 1 has no 'item'", id="no object"),
+        pytest.param(gzip.compress(b'{"item": "\xff"}\n'), "line 1 is no valid JSON", id="no unicode"),
     ],
-)
+)  # ids of their own: an archive has the time of its making in it, and workers must agree on the tests' names
 def test_json_lines_name_what_is_wrong(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "records.jsonl.gz"
     path.write_bytes(content)
