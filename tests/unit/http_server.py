@@ -27,8 +27,8 @@ class Server:
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     ranges: list[str | None] = field(default_factory=list)
-    open_now: int = 0
-    most_open: int = 0
+    unanswered: int = 0
+    most_unanswered: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def next_answer(self, path: str) -> Answer:
@@ -45,17 +45,16 @@ def _handler(server: Server) -> type[http.server.BaseHTTPRequestHandler]:
             with server.lock:
                 server.asked.append(self.path)
                 server.ranges.append(self.headers["Range"])
-                server.open_now += 1
-                server.most_open = max(server.most_open, server.open_now)
+                server.unanswered += 1
+                server.most_unanswered = max(server.most_unanswered, server.unanswered)
                 answer = server.next_answer(self.path)
+            time.sleep(answer.delay)
+            with server.lock:  # before the answer: once the client has it, its next request may come at any moment
+                server.unanswered -= 1
             try:
-                time.sleep(answer.delay)
                 self._send(answer)
             except (BrokenPipeError, ConnectionResetError):  # the client has lost patience
                 pass
-            finally:
-                with server.lock:
-                    server.open_now -= 1
 
         def _send(self, answer: Answer) -> None:
             first = self._first_byte(answer)

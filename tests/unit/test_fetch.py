@@ -153,6 +153,7 @@ def test_stalled_answer_is_retried(server: Server, tmp_path: Path) -> None:
     server.stall = 1
     fetch(dataset(url=server.url), tmp_path, None, RETRY)
     assert arrived_whole(tmp_path)
+    assert len(server.ranges) > 1
 
 
 def test_truncated_answer_is_continued_in_the_same_call(server: Server, tmp_path: Path) -> None:
