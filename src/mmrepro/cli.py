@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import gc
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -306,19 +303,3 @@ def accept(study: StudyFile) -> None:
     from mmrepro.accept import accept as run
 
     print(run(study, Path()))
-
-
-def main() -> None:
-    """Run a command; a problem the user can mend is one line on stderr and exit status 1."""
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # large pages: gradients of wide features come a third sooner
-    gc.set_threshold(100_000)  # the default searches the objects that imports make a thousand times, and in vain
-    try:
-        app()
-    except MmreproError as error:
-        print(f"mmrepro: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        print("mmrepro: the disk is full; free some space and run the same command again", file=sys.stderr)
-        sys.exit(1)

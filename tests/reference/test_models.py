@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmrepro import cli
+from mmrepro.__main__ import main
 from mmrepro.errors import MmreproError
 from mmrepro.ops.graphs import bipartite_graphs, weighted_neighbour_graph
 from mmrepro.ops.neighbours import nearest_neighbours
@@ -32,7 +32,7 @@ def perturbed(folder: Path, model: str, key: str, factor: float) -> Path:
 def run_cli(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(sys, "argv", ["mmrepro", "check-reference", str(path)])
     with pytest.raises(SystemExit) as exit_:
-        cli.main()
+        main()
     return int(exit_.value.code or 0)
 
 

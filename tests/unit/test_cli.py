@@ -7,7 +7,8 @@ import pytest
 import yaml
 from http_server import Answer, running_server
 
-from mmrepro import cli
+from mmrepro.__main__ import main
+from mmrepro.cli import mirror_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,7 +19,7 @@ def run(
     """Exit status, stdout and stderr of a command."""
     monkeypatch.setattr(sys, "argv", ["mmrepro", *arguments])
     with pytest.raises(SystemExit) as exit_:
-        cli.main()
+        main()
     captured = capsys.readouterr()
     return int(exit_.value.code or 0), captured.out, captured.err
 
@@ -90,7 +91,7 @@ def test_full_disk_is_one_line(
 
 
 def test_installed_command_prints_no_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from mmrepro.cli import main; main()", "fetch", "nosuch.yaml", "--output", "out"]
+    command = [sys.executable, "-m", "mmrepro", "fetch", "nosuch.yaml", "--output", "out"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (1, "")
@@ -99,7 +100,7 @@ def test_installed_command_prints_no_traceback(tmp_path: Path) -> None:
 
 def test_start_imports_no_heavy_package() -> None:
     script = (
-        "import sys, mmrepro.cli, mmrepro.plan\n"
+        "import sys, mmrepro.__main__, mmrepro.plan\n"
         "heavy = {'torch', 'pandas', 'open_clip', 'sentence_transformers', 'matplotlib', 'mlflow', 'scipy', 'pyarrow'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -127,9 +128,9 @@ def test_help_lists_one_command_a_stage(monkeypatch: pytest.MonkeyPatch, capsys:
 
 def test_mirror_comes_from_the_environment_and_empty_means_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMREPRO_MIRROR", "somewhere")
-    assert cli.mirror_folder() == Path("somewhere")
+    assert mirror_folder() == Path("somewhere")
     monkeypatch.setenv("MMREPRO_MIRROR", "")
-    assert cli.mirror_folder() is None
+    assert mirror_folder() is None
 
 
 def test_schema_command_writes_all_schemas(

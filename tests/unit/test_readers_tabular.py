@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from mmrepro import cli
+from mmrepro.__main__ import main
 from mmrepro.config import DatasetConfig
 from mmrepro.datasets.interactions import PreparedDataset, load_items, load_users
 from mmrepro.datasets.prepare import prepare
@@ -75,7 +75,7 @@ def test_ten_lines_become_a_prepared_data_set(tmp_path: Path, monkeypatch: pytes
     for command in ("fetch shop.yaml --output raw", "prepare shop.yaml raw --output prepared"):
         monkeypatch.setattr(sys, "argv", ["mmrepro", *command.split()])
         with pytest.raises(SystemExit) as exit_:
-            cli.main()
+            main()
         assert not exit_.value.code
     data = PreparedDataset.load(tmp_path / "prepared")
     assert (data.n_users, data.n_items, len(data.interactions)) == (3, 4, 9)

@@ -57,7 +57,7 @@ SPEC = RunSpec(
 
 def training_command(prepared: Path, output: Path) -> list[str]:
     return [
-        sys.executable, "-c", "from mmrepro.cli import main; main()", "train", "--run", SPEC.model_dump_json(),
+        sys.executable, "-m", "mmrepro", "train", "--run", SPEC.model_dump_json(),
         "--seed", "0", "--threads", str(THREADS), "--prepared", str(prepared),
         "--features", str(prepared.parent / "features"), "--output", str(output),
     ]  # fmt: skip
