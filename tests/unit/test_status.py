@@ -3,8 +3,9 @@ import sys
 from pathlib import Path
 
 from filelock import FileLock
-from hand_made import STUDY_FILE, USERS, make_root, write_all, write_run, write_winner
+from hand_made import STUDY_FILE, USERS, make_root, write_alignment, write_all, write_probe, write_run, write_winner
 
+from mmrepro.layout import Layout
 from mmrepro.reporting.status import log_file, status
 
 
@@ -21,10 +22,13 @@ def test_nothing_done_yet(tmp_path: Path) -> None:
 
 
 def test_all_done(tmp_path: Path) -> None:
-    write_all(tmp_path, make_root(tmp_path))
+    plan = make_root(tmp_path)
+    write_all(tmp_path, plan)
+    for probe in plan.probes:
+        write_probe(tmp_path, probe, 0.5)
     text = status(STUDY_FILE, tmp_path)
     assert counts(text, "final runs") == [10, 0, 0, 0, 10]
-    assert "nothing is left to train" in text
+    assert "nothing is left to train or to measure" in text
 
 
 def test_running_failed_and_left_are_told_apart(tmp_path: Path) -> None:
@@ -33,7 +37,7 @@ def test_running_failed_and_left_are_told_apart(tmp_path: Path) -> None:
     for run in (running, killed):
         (tmp_path / run.folder).mkdir(parents=True)
         (tmp_path / run.folder / ".lock").touch()  # what a killed job leaves behind is no lock
-    log = tmp_path / log_file(failed)
+    log = tmp_path / log_file(failed.folder)
     log.parent.mkdir(parents=True)
     log.write_text("one\ntwo\n\n 10%|#\r 90%|#########\nthree\nfour\nfive\nmmrepro: loss is NaN\n")
     with FileLock(tmp_path / running.folder / ".lock"):
@@ -59,13 +63,15 @@ def test_a_lock_held_by_another_process_is_seen_and_left_alone(tmp_path: Path) -
 
 
 def test_a_log_lies_where_the_workflow_puts_it(tmp_path: Path) -> None:
-    run = make_root(tmp_path).runs[0]
-    expected = f"logs/runs/toy-a/none/popularity/{run.spec.hash}/seed0.log"
-    assert log_file(run).as_posix() == expected
+    plan = make_root(tmp_path, models=["popularity", "cm3"], features={"default": "alignrec-miniature"})
+    run, probe, encoder = plan.runs[0], plan.probes[0], plan.alignments[0]
+    assert log_file(run.folder).as_posix() == f"logs/runs/toy-a/none/popularity/{run.spec.hash}/seed0.log"
+    assert log_file(probe.path).as_posix() == "logs/probes/toy-a/alignrec-miniature.log"
+    assert log_file(encoder.folder).as_posix() == "logs/align_content/toy-a/alignrec-miniature/unified.log"
 
 
 def test_estimate_prefers_runs_of_the_same_data_set(tmp_path: Path) -> None:
-    plan = make_root(tmp_path, models=["popularity", "cm3"])
+    plan = make_root(tmp_path, models=["popularity", "cm3"], feature_quality=[])
     seconds = {("toy-a", "cm3", 0): 600.0, ("toy-b", "cm3", 0): 1800.0}
     for run in plan.runs:
         wall = seconds.get((run.spec.dataset, run.spec.model, run.seed))
@@ -73,7 +79,7 @@ def test_estimate_prefers_runs_of_the_same_data_set(tmp_path: Path) -> None:
             write_run(tmp_path, run, USERS["cm3"][0], wall_seconds=wall)
     text = status(STUDY_FILE, tmp_path)
     # left: cm3 seed 1 on each data set, 10 and 30 minutes; popularity on both, nothing known
-    assert "about 40 min of training, one job after another, and 2 jobs with no estimate yet" in text
+    assert "about 40 min, one job after another, and 2 jobs with no estimate yet" in text
 
 
 def test_estimate_falls_back_to_the_same_model_on_other_data_sets(tmp_path: Path) -> None:
@@ -81,7 +87,7 @@ def test_estimate_falls_back_to_the_same_model_on_other_data_sets(tmp_path: Path
     for run in plan.runs:
         if run.spec.dataset == "toy-a":
             write_run(tmp_path, run, USERS["cm3"][0], wall_seconds=3600.0 * (1 + run.seed))
-    assert "about 3 h 00 min of training" in status(STUDY_FILE, tmp_path)  # two runs of 1.5 h on average
+    assert "about 3 h 00 min, one job after another" in status(STUDY_FILE, tmp_path)  # two runs of 1.5 h on average
 
 
 def test_trials_are_counted_apart_and_an_outdated_final_is_left_not_failed(tmp_path: Path) -> None:
@@ -90,7 +96,7 @@ def test_trials_are_counted_apart_and_an_outdated_final_is_left_not_failed(tmp_p
     )
     write_winner(tmp_path, plan, {"n_layers": 2})
     write_all(tmp_path, plan)
-    log = tmp_path / log_file(plan.runs[0])
+    log = tmp_path / log_file(plan.runs[0].folder)
     log.parent.mkdir(parents=True)
     log.write_text("finished\n")
     write_winner(tmp_path, plan, {"n_layers": 3})
@@ -98,3 +104,42 @@ def test_trials_are_counted_apart_and_an_outdated_final_is_left_not_failed(tmp_p
     text = status(STUDY_FILE, tmp_path)
     assert counts(text, "trials") == [1, 0, 0, 1, 2]
     assert counts(text, "final runs") == [0, 0, 0, 2, 2]
+
+
+def test_pretrainings_and_probes_are_counted_and_a_pretraining_predicts_the_next(tmp_path: Path) -> None:
+    plan = make_root(tmp_path, models=["cm3"], features={"default": "alignrec-miniature"})
+    first, second = plan.alignments
+    assert counts(status(STUDY_FILE, tmp_path), "pre-trainings") == [0, 0, 0, 2, 2]
+    write_alignment(tmp_path, first, wall_seconds=1800.0)
+    write_probe(tmp_path, plan.probes[0], 0.5)
+    log = tmp_path / log_file(plan.probes[1].path)
+    log.parent.mkdir(parents=True)
+    log.touch()  # it runs, or was killed
+    (tmp_path / second.folder).mkdir(parents=True)
+    with FileLock(tmp_path / second.folder / ".lock"):
+        text = status(STUDY_FILE, tmp_path)
+    assert counts(text, "pre-trainings") == [1, 1, 0, 0, 2]
+    assert counts(text, "probes") == [1, 0, 0, 1, 2]
+    assert "about 30 min, one job after another, and 5 jobs with no estimate yet" in text  # a probe and four runs
+    log.write_text("mmrepro: no such table\n")
+    text = status(STUDY_FILE, tmp_path)
+    assert counts(text, "probes") == [1, 0, 1, 0, 2]
+    assert text.endswith(f"failed: {plan.probes[1].path.as_posix()}\n    mmrepro: no such table")
+
+
+def test_a_search_that_makes_its_own_trials_is_one_job_until_it_ends(tmp_path: Path) -> None:
+    search = {"sampler": "tpe", "budget": 2, "space": {"lightgcn": {"n_layers": [1, 2, 3]}}}
+    plan = make_root(tmp_path, datasets=["toy-a"], models=["lightgcn"], seeds=[0], search=search)
+    (selection,) = plan.selections
+    assert selection.sequential is not None
+    trial = tmp_path / Layout.run(selection.sequential.trial_with({"n_layers": 3}), selection.sequential.seed)
+    trial.mkdir(parents=True)
+    with FileLock(trial / ".lock"):
+        text = status(STUDY_FILE, tmp_path)
+    assert counts(text, "searches") == [0, 1, 0, 0, 1]
+    assert "trials" not in text
+    assert counts(status(STUDY_FILE, tmp_path), "searches") == [0, 0, 0, 1, 1]
+    write_winner(tmp_path, plan, {"n_layers": 3}, trials=[{"parameters": {"n_layers": 3}}])
+    text = status(STUDY_FILE, tmp_path)
+    assert counts(text, "searches") == [1, 0, 0, 0, 1]
+    assert counts(text, "trials") == [0, 0, 0, 1, 1]
