@@ -112,3 +112,12 @@ def test_a_comparison_shares_the_runs_of_the_main_table(tmp_path: Path) -> None:
     whole = plan.comparisons["ablation"][0]
     assert {run.folder for run in whole.runs} < {run.folder for run in plan.runs}
     assert len(plan.final_runs) == 10 + 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"), [([0], "one run, with seed 0."), ([0, 1], "mean ± sample standard deviation over seeds 0, 1.")]
+)
+def test_footer_says_what_a_value_is_made_of(tmp_path: Path, seeds: list[int], said: str) -> None:
+    plan = make_root(tmp_path, comparisons={"ablation": {**ABLATION, "seeds": seeds}})
+    text = to_markdown(comparison_table(plan, "ablation", frame_of(tmp_path, plan)))
+    assert f"on the test split under protocol fair, {said}" in text

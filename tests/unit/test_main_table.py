@@ -136,6 +136,7 @@ def test_footer_says_encoders_missing_features_protocol_and_note(whole: Path) ->
     text = (build_hand_made(whole) / "tables/main.md").read_text()
     assert "image by open_clip ViT-S-32 random:7 (random weights, not trained) on toy-a, toy-b" in text
     assert "toy-a: 2 image; toy-b: 2 image" in text
+    assert "R recall, N NDCG on the test split, mean ± sample standard deviation over seeds 0, 1; bold" in text
     assert "Run once, because nothing is drawn: popularity." in text
     assert "Protocol fair: select_on valid, round_digits no" in text
     assert text.rstrip().endswith("Made by hand.")

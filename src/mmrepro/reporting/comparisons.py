@@ -24,6 +24,7 @@ from mmrepro.reporting.means import (
     over_seeds,
     paired_users,
     remarks,
+    seeds_note,
     selection_notes,
     stars_note,
     study_note,
@@ -135,11 +136,11 @@ def comparison_table(plan: Plan, name: str, frame: pd.DataFrame) -> Table:
 
 def _footer(plan: Plan, name: str, frame: pd.DataFrame) -> tuple[str, ...]:
     planned = {run.folder: run for row in plan.comparisons[name] for run in row.runs}
-    seeds = ", ".join(map(str, sorted({run.seed for run in planned.values()})))
+    seeds = sorted({run.seed for run in planned.values()})
     protocol = next(iter(plan.study.protocols))
     variants = plan.study.comparisons[name].variants
     lines = [
-        f"R recall, N NDCG on the test split under protocol {protocol}, mean ± sample standard deviation over seeds {seeds}.",
+        f"R recall, N NDCG on the test split under protocol {protocol}, {seeds_note(seeds)}.",
         f"Difference to {next(iter(variants))} in percent; {stars_note(int(frame['p'].notna().sum()))}",
         f"Variants: {'; '.join(f'{label}: {_described(variant)}' for label, variant in variants.items())}.",
     ]

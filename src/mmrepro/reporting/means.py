@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -124,6 +124,13 @@ def selection_notes(runs: Iterable[PlannedRun]) -> tuple[str, ...]:
         "split itself."
         for protocol, found in models.items()
     )
+
+
+def seeds_note(seeds: Sequence[int]) -> str:
+    """Return the words of a footer that say what a value is made of."""
+    if len(seeds) == 1:
+        return f"one run, with seed {seeds[0]}"
+    return f"mean ± sample standard deviation over seeds {', '.join(map(str, seeds))}"
 
 
 def stars_note(n_comparisons: int) -> str:

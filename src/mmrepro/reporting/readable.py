@@ -19,6 +19,7 @@ from mmrepro.reporting.means import (
     labelled,
     main_blocks,
     mean_text,
+    seeds_note,
     selection_notes,
     signed,
     stars_note,
@@ -121,8 +122,7 @@ def _footer(
 ) -> tuple[str, ...]:
     study = plan.study
     lines = [
-        "R recall, N NDCG on the test split, mean ± sample standard deviation over seeds "
-        f"{', '.join(map(str, study.seeds))}; bold: best, underlined: second best of a block; "
+        f"R recall, N NDCG on the test split, {seeds_note(study.seeds)}; bold: best, underlined: second best of a block; "
         "equal values share a rank.",
     ]
     undrawn = [name for name, model in plan.models.items() if not model.draws]
