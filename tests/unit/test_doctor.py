@@ -4,12 +4,12 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hand_made import REPOSITORY, STUDY_FILE, make_root, write_yaml
+from http_server import Answer, running_server
 
 from mmrepro.config_files import load_dataset
 from mmrepro.datasets import availability as module
@@ -25,8 +25,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        if self.path == "/slow":
-            time.sleep(1)
         if self.path == "/gone":
             return self.send_error(404)
         ranged = self.path == "/ranged"
@@ -97,14 +95,13 @@ def test_another_size_than_configured_is_a_problem(tmp_path: Path, url: str) -> 
     assert "a.csv: reachable, but 1400 bytes instead of 7; correct `bytes`" in problems(text)[0]
 
 
-def test_servers_that_do_not_answer_are_waited_for_together(
-    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_servers_that_do_not_answer_are_waited_for_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TIMEOUT", 0.3)
-    make_study(tmp_path, *({"name": f"{number}.csv", "url": f"{url}/slow"} for number in range(12)))
-    started = time.perf_counter()
-    text, healthy = doctor([STUDY_FILE], tmp_path, None, verify=False)
-    assert time.perf_counter() - started < 12 * 0.3
+    with running_server() as server:
+        server.answers = {"/slow": [Answer(delay=1.0)]}
+        make_study(tmp_path, *({"name": f"{number}.csv", "url": f"{server.url}/slow"} for number in range(12)))
+        text, healthy = doctor([STUDY_FILE], tmp_path, None, verify=False)
+    assert server.most_unanswered > 6  # one after another they would be four
     assert not healthy
     assert len(problems(text)) == 12
     assert all("no answer; connect to the network" in problem for problem in problems(text))

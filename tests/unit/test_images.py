@@ -148,7 +148,7 @@ def test_list_of_images_is_read(tmp_path: Path) -> None:
     }
 
 
-RETRY = Retry(attempts=3, base_delay=0.01, timeout=0.5)
+RETRY = Retry(attempts=3, base_delay=0.01, timeout=1.5)
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_every_fate_of_an_image_is_listed(server: Server, tmp_path: Path) -> Non
         "/round": [Answer(status=302, headers={"Location": f"{server.url}/round"})],
         "/gone": [Answer(b"gone", 410)],
         "/busy": [Answer(b"busy", 500), Answer(b"slow down", 429, {"Retry-After": "0"}), Answer(fine)],
-        "/slow": [Answer(fine, delay=0.9), Answer(fine)],
+        "/slow": [Answer(fine, delay=2.0), Answer(fine)],
         "/cut": [Answer(JPEG, cut_after=500), Answer(JPEG)],
         "/always-cut": [Answer(JPEG, cut_after=500)],
         "/always-busy": [Answer(b"busy", 503)],
