@@ -10,8 +10,9 @@ import pytest
 from mmrepro.config import DatasetConfig
 from mmrepro.config_files import load
 from mmrepro.datasets.fetch import MANIFEST, fetch
+from mmrepro.datasets.filters import k_core
 from mmrepro.datasets.interactions import PreparedDataset, load_items
-from mmrepro.datasets.prepare import k_core, prepare
+from mmrepro.datasets.prepare import prepare
 from mmrepro.datasets.readers import load_reader
 from mmrepro.provenance import read_json
 

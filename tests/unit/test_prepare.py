@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from mmrepro.columns import SPLITS
 from mmrepro.config import DatasetConfig, Split
+from mmrepro.datasets.filters import k_core
 from mmrepro.datasets.interactions import PreparedDataset, load_items, load_users
-from mmrepro.datasets.prepare import k_core, prepare
+from mmrepro.datasets.prepare import prepare
 from mmrepro.errors import MmreproError
 from mmrepro.provenance import read_json, write_json
 

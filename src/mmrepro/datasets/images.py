@@ -19,6 +19,7 @@ from tqdm import tqdm
 from mmrepro.columns import IMAGE_URL, Columns
 from mmrepro.config import DatasetConfig, Images
 from mmrepro.datasets.download import GaveUp, Refused, Retry, download_small
+from mmrepro.datasets.filters import PAIR, k_core
 from mmrepro.datasets.image_files import MISSING, OK, STATUSES, UnusableImage, check_image, decode_image, open_image
 from mmrepro.datasets.raw import RawDataset
 from mmrepro.datasets.readers import load_reader
@@ -138,8 +139,6 @@ def download_images(config: DatasetConfig, raw: Path, retry: Retry | None = None
 
 def _addresses(config: DatasetConfig, data: RawDataset) -> dict[str, str | None]:
     """Key -> url of the surviving items that the reader has no image of, sorted by key."""
-    from mmrepro.datasets.prepare import PAIR, k_core  # which reads images
-
     rows = data.interactions[PAIR]
     if config.drop_duplicates:
         rows = rows.drop_duplicates()

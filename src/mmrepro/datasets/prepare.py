@@ -17,6 +17,7 @@ import pandas as pd
 
 from mmrepro.columns import IMAGE_REASON, SPLITS, TRAIN, Columns
 from mmrepro.config import DatasetConfig, Expected
+from mmrepro.datasets.filters import PAIR, k_core
 from mmrepro.datasets.interactions import INTERACTIONS, ITEMS, STATISTICS, USERS
 from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset
 from mmrepro.datasets.readers import load_reader
@@ -25,7 +26,6 @@ from mmrepro.datasets.statistics import count, prepared_statistics
 from mmrepro.errors import MmreproError
 from mmrepro.provenance import atomic_path, write_json
 
-PAIR = [Columns.USER, Columns.ITEM]
 NO_IMAGE = "no image"
 
 
@@ -87,32 +87,6 @@ def _refuse_contradictions(config: DatasetConfig, origin: str) -> None:
         raise MmreproError(
             f"{origin}: with 'drop_duplicates: false' a pair could stand in training and in test; set it to true"
         )
-
-
-def k_core(rows: pd.DataFrame, k: int) -> pd.DataFrame:
-    """Return the largest subset in which every user and every item has at least `k` rows.
-
-    Parameters
-    ----------
-    rows
-        Columns `user` and `item`, one row a distinct pair.
-    k
-        Least number of rows.
-
-    Returns
-    -------
-    pd.DataFrame
-        The rows kept, in their order; perhaps none.
-    """
-    users, _ = pd.factorize(rows[Columns.USER])
-    items, _ = pd.factorize(rows[Columns.ITEM])
-    kept = np.arange(len(rows))
-    while len(kept):
-        enough = (np.bincount(users[kept])[users[kept]] >= k) & (np.bincount(items[kept])[items[kept]] >= k)
-        if enough.all():
-            break
-        kept = kept[enough]
-    return rows.iloc[kept].reset_index(drop=True)
 
 
 def _coded(data: RawDataset, numbered: bool) -> tuple[pd.DataFrame, pd.Index, pd.Index]:
