@@ -1,4 +1,4 @@
-"""Which interactions stay."""
+"""The filter of interactions that preparing a data set and downloading its images share."""
 
 from __future__ import annotations
 
