@@ -13,7 +13,7 @@ from mmrepro.errors import MmreproError
 
 
 def _spare_last_search() -> None:
-    """Let the process end without looking through all objects: a fifth of a short command's time."""
+    """Let the process end without looking through all objects: a sixth of a short command's time."""
     if "triton" not in sys.modules:  # its bindings would print what they think has leaked
         gc.freeze()
 
