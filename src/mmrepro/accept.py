@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrepro.errors import MmreproError
-from mmrepro.fingerprint import training_fingerprint
+from mmrepro.records.fingerprint import training_fingerprint
 from mmrepro.layout import Layout
 from mmrepro.plan import PlannedRun, complete
 from mmrepro.planning import plan_of_file

@@ -10,7 +10,7 @@ from mmrepro.config_features import Encoder
 from mmrepro.errors import MmreproError
 from mmrepro.features.devices import choose_device, torch_threads
 from mmrepro.features.weights import local_weights, weights_label
-from mmrepro.fingerprint import STAGES, fingerprint, reachable
+from mmrepro.records.fingerprint import STAGES, fingerprint, reachable
 
 
 def encoder(**settings: object) -> Encoder:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmrepro.errors import MmreproError
-from mmrepro.fingerprint import STAGES, fingerprint, reachable, training_fingerprint
+from mmrepro.records.fingerprint import STAGES, fingerprint, reachable, training_fingerprint
 from mmrepro.models.base import model_names
 
 SOURCE = Path(__file__).parents[2] / "src/mmrepro"
@@ -29,7 +29,7 @@ PARTS = {
 }
 SCRIPT = f"""
 import json
-from mmrepro.fingerprint import fingerprint
+from mmrepro.records.fingerprint import fingerprint
 found = {{f"train {{m}}": fingerprint("train", m) for m in {sorted(MODELS)!r}}}
 found.update({{stage: fingerprint(stage, part) for stage, part in {PARTS!r}.items()}})
 print(json.dumps(found))

@@ -7,7 +7,7 @@ import pytest
 from hand_made import REPOSITORY, STUDY_FILE, make_root, write_alignment, write_all, write_probe, write_run
 
 from mmrepro.errors import MmreproError
-from mmrepro.fingerprint import training_fingerprint
+from mmrepro.records.fingerprint import training_fingerprint
 from mmrepro.provenance import is_committed
 from mmrepro.reporting.publish import publish_reference
 from mmrepro.reporting.published import COLUMNS, load_published

@@ -12,7 +12,7 @@ import mmrepro.training.search as job
 from mmrepro.config import Protocol, RunSpec
 from mmrepro.config_files import load_yaml
 from mmrepro.errors import MmreproError
-from mmrepro.fingerprint import training_fingerprint
+from mmrepro.records.fingerprint import training_fingerprint
 from mmrepro.layout import Layout
 from mmrepro.planning import plan_of_file
 from mmrepro.provenance import read_json, write_json

@@ -9,7 +9,7 @@ from mmrepro.config_features import AlignRecEncoder
 from mmrepro.config_files import validate
 from mmrepro.errors import MmreproError
 from mmrepro.features.weights import local_weights
-from mmrepro.fingerprint import fingerprint
+from mmrepro.records.fingerprint import fingerprint
 from mmrepro.layout import NO_FEATURES, Layout
 from mmrepro.plan import complete, plan_hash
 from mmrepro.planning import make_plan

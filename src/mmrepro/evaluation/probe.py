@@ -29,7 +29,7 @@ from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.evaluation.item_neighbours import cf_neighbours, interaction_matrix, neighbour_recall, popular_neighbours
 from mmrepro.evaluation.ranking import NO_ITEM, Scorer
 from mmrepro.features.table import FeatureTable
-from mmrepro.fingerprint import fingerprint
+from mmrepro.records.fingerprint import fingerprint
 from mmrepro.ops.content import unified_matrix
 from mmrepro.ops.losses import unit
 from mmrepro.ops.neighbours import nearest_neighbours

@@ -19,7 +19,7 @@ from mmrepro.features.encoders import Encoded, fill_missing, load_encoder
 from mmrepro.features.shards import Shards
 from mmrepro.features.table import FeatureTable
 from mmrepro.features.weights import weights_label
-from mmrepro.fingerprint import fingerprint
+from mmrepro.records.fingerprint import fingerprint
 from mmrepro.provenance import atomic_path, read_json
 
 

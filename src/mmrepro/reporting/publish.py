@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrepro.errors import MmreproError
-from mmrepro.fingerprint import fingerprint, training_fingerprint
+from mmrepro.records.fingerprint import fingerprint, training_fingerprint
 from mmrepro.plan import Plan
 from mmrepro.planning import plan_of_file
 from mmrepro.provenance import is_committed, write_text

@@ -130,7 +130,7 @@ def _side_tables(
 
 def todays_code(models: tuple[str, ...]) -> dict[str, str]:
     """Return model to the fingerprint of the code that would train it now."""
-    from mmrepro.fingerprint import training_fingerprint
+    from mmrepro.records.fingerprint import training_fingerprint
 
     return {model: training_fingerprint(model) for model in models}
 

@@ -23,7 +23,7 @@ from mmrepro.features.alignment.targets import PatchTarget, Target, TokenTarget,
 from mmrepro.features.alignment.vocabulary import Vocabulary
 from mmrepro.features.devices import choose_device, torch_threads
 from mmrepro.features.weights import weights_label
-from mmrepro.fingerprint import fingerprint
+from mmrepro.records.fingerprint import fingerprint
 from mmrepro.meter import Meter
 from mmrepro.provenance import atomic_path, file_sha256, git_state, read_json, versions, write_json, write_text
 from mmrepro.training.alignment import Alignment, Report

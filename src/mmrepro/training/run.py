@@ -20,7 +20,7 @@ from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator, lists_frame, per_user_frame
 from mmrepro.features.item_graph import load_neighbours
 from mmrepro.features.table import FeatureTable
-from mmrepro.fingerprint import training_fingerprint
+from mmrepro.records.fingerprint import training_fingerprint
 from mmrepro.meter import Meter
 from mmrepro.models.base import ItemContent, Model, TrainedParameters, TrainingInteractions, build_model, model_class
 from mmrepro.provenance import atomic_path, git_state, read_json, versions, write_json, write_text

@@ -14,7 +14,7 @@ import filelock
 import optuna
 
 from mmrepro.config import RunSpec
-from mmrepro.fingerprint import training_fingerprint
+from mmrepro.records.fingerprint import training_fingerprint
 from mmrepro.layout import Layout
 from mmrepro.provenance import read_json
 from mmrepro.search import SequentialSearch, Space, combinations, shuffled

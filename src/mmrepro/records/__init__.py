@@ -1,0 +1,1 @@
+"""What a result comes from: files written whole, hashes, fingerprints of code, the record of a run."""

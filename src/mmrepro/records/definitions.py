@@ -1,0 +1,175 @@
+"""The package's definitions as syntax trees: what each says apart from names, and which other definitions it uses."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGE = "mmrepro"
+ROOT = Path(__file__).parents[1]
+RECORDERS = ("errors", "records", "provenance", "meter", "energy", "runtime.meter", "runtime.energy", "training.recorder")
+"""Modules and packages that record results or say what is wrong, and decide no number: edits there rerun nothing."""
+PRINTERS = ("print",)
+"""Functions whose calls only tell somebody something."""
+
+Bodied = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+
+
+class Reference(NamedTuple):
+    """A definition by module and name; `Class.MEMBER` names one constant of a class that holds nothing else."""
+
+    module: str
+    name: str
+
+
+class Binding(NamedTuple):
+    """What an import binds a name to: a module of the package, something in one, or something of another package."""
+
+    module: str
+    name: str | None
+    inside: bool
+
+
+@dataclass
+class Definition:
+    """One definition, without what decides no result.
+
+    Attributes
+    ----------
+    text
+        Its statement printed without docstrings, annotations, words of `raise` and printing; names of other definitions
+        are numbered, so that the text holds none of them.
+    references
+        What the numbers stand for.
+    types
+        What its annotations name.
+    words
+        Attributes and strings in it, by which fields of settings may be read.
+    fields
+        Of a class of settings: its fields, which are no part of `text`.
+    """
+
+    text: str = ""
+    references: list[Reference] = field(default_factory=list)
+    types: set[Reference] = field(default_factory=set)
+    words: set[str] = field(default_factory=set)
+    fields: dict[str, Definition] = field(default_factory=dict)
+
+
+class Module:
+    """The top-level definitions of one module and what its imported names stand for."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.statements: dict[str, ast.stmt] = {}
+        self.imports: dict[str, Binding] = {}
+        for statement in ast.parse(_file(name).read_text()).body:
+            for defined in _defined(statement):
+                self.statements[defined] = statement
+            self.imports.update(_imports(ast.walk(statement)))
+
+    def resolve(self, name: str) -> Binding | Reference | None:
+        """Return what a global name of the module stands for: one of its definitions, or what an import bound."""
+        return Reference(self.name, name) if name in self.statements else self.imports.get(name)
+
+
+def _file(module: str) -> Path:
+    path = ROOT / (module.replace(".", "/") + ".py")
+    return path if path.is_file() else ROOT / module.replace(".", "/") / "__init__.py"
+
+
+def _defined(statement: ast.stmt) -> Iterator[str]:
+    """Names that a top-level statement defines; constants of a namespace class have names of their own."""
+    match statement:
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            yield statement.name
+        case ast.ClassDef():
+            yield statement.name
+            yield from (f"{statement.name}.{member}" for member in _members(statement))
+        case ast.Assign(targets=targets):
+            yield from (n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name))
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            yield name
+
+
+def _members(statement: ast.ClassDef) -> dict[str, ast.Assign]:
+    """Constants of a class that holds nothing else, such as `Columns`."""
+    found: dict[str, ast.Assign] = {}
+    if statement.bases or statement.decorator_list:
+        return {}
+    for entry in statement.body:
+        if isinstance(entry, ast.Assign) and isinstance(entry.targets[0], ast.Name):
+            found[entry.targets[0].id] = entry
+        elif not isinstance(entry, ast.Expr):
+            return {}
+    return found
+
+
+def _imports(nodes: Iterable[ast.AST]) -> dict[str, Binding]:
+    """Names that import statements among the nodes bind."""
+    found: dict[str, Binding] = {}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                bound = alias.asname or alias.name.partition(".")[0]
+                found[bound] = Binding(alias.name if alias.asname else bound, None, False)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inside = node.module.split(".")[0] == PACKAGE
+            module = node.module.removeprefix(PACKAGE).removeprefix(".") if inside else node.module
+            for alias in node.names:
+                path = f"{module}.{alias.name}".strip(".")
+                is_module = inside and _file(path).is_file()
+                found[alias.asname or alias.name] = Binding(*((path, None) if is_module else (module, alias.name)), inside)
+    return found
+
+
+@cache
+def module(name: str) -> Module:
+    """Return a module of the package, such as `ops.losses`."""
+    return Module(name)
+
+
+def located(found: Binding | Reference | None) -> Reference | None:
+    """Return the definition in the package that a name finally stands for, past imports that hand it on."""
+    while isinstance(found, Binding):
+        if not found.inside or found.name is None:
+            return None
+        found = module(found.module).resolve(found.name)
+    return found
+
+
+def is_recorder(name: str) -> bool:
+    """Return whether a module only records or says what is wrong."""
+    return any(name == recorder or name.startswith(f"{recorder}.") for recorder in RECORDERS)
+
+
+@cache
+def bases_of(reference: Reference) -> frozenset[str]:
+    """Return what a class is derived from, directly or not: `<module>.<name>` with the package's modules relative."""
+    statement = module(reference.module).statements.get(reference.name)
+    found: set[str] = set()
+    for base in statement.bases if isinstance(statement, ast.ClassDef) else ():
+        binding = module(reference.module).resolve(base.id) if isinstance(base, ast.Name) else None
+        inner = located(binding)
+        if inner is not None:
+            found |= {f"{inner.module}.{inner.name}", *bases_of(inner)}
+        elif isinstance(binding, Binding):
+            found.add(f"{binding.module}.{binding.name}")
+    return frozenset(found)
+
+
+@cache
+def definition(reference: Reference) -> Definition:
+    """Return what a definition says and uses."""
+    from mmrepro.records.canonical import canonical
+
+    known = module(reference.module)
+    statement, _, member = known.statements[reference.name], *reference.name.partition(".")[1:]
+    if member and isinstance(statement, ast.ClassDef):
+        return canonical(known, _members(statement)[member], member, is_settings=False)
+    return canonical(known, statement, reference.name, "pydantic.BaseModel" in bases_of(reference))

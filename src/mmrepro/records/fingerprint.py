@@ -1,0 +1,161 @@
+"""Fingerprints of code: a hash of what a stage can reach, by content and not by place, so that edits rerun what they change.
+
+Snakemake does not see edits in imported modules. A fingerprint is taken over definitions (functions, classes, constants),
+from a stage's entry along the names that resolve to definitions of the package. Of a definition counts its syntax tree
+without docstrings, annotations and the words of `raise`; where it names another definition, that one's content counts in
+place of the name. So a definition may be moved, renamed, or its module split, and nothing reruns; what no stage reaches
+counts nowhere. What only reports (`print`) or records (`RECORDERS`) is no part of a stage.
+
+Settings (classes derived from `Strict`) count by the field: a default is part of a stage that reads a field of that name.
+Annotations count for what they name: a class that is reached by them alone is part of the stage like any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+from mmrepro.errors import MmreproError
+from mmrepro.records.definitions import Reference, bases_of, definition, module
+
+STAGES: dict[str, tuple[str, str]] = {
+    "fetch": ("datasets.fetch", "fetch"),
+    "images": ("datasets.images", "download_images"),
+    "prepare": ("datasets.prepare", "prepare"),
+    "extract": ("features.extract", "extract"),
+    "item_graph": ("features.item_graph", "build_item_graph"),
+    "align_content": ("training.align_content", "align_content"),
+    "probe": ("evaluation.probe", "probe"),
+    "train": ("training.run", "train"),
+    "select": ("training.selection", "select"),
+    "search": ("training.search", "search"),
+    "tables": ("reporting.tables", "build_tables"),
+    "track": ("tracking", "import_runs"),
+}
+
+PARTS = {
+    "fetch": ("datasets.readers", ("generate",)),
+    "images": ("datasets.readers", ("read",)),
+    "prepare": ("datasets.readers", ("read",)),
+    "extract": ("features.encoders", ("encode",)),
+}
+"""Package whose modules a stage imports by name, and the functions it calls there: the module in use is an entry, too."""
+MODEL_BASE = "models.base.Model"
+
+
+@cache
+def fingerprint(stage: str, part: str | None = None) -> str:
+    """Return the fingerprint of a stage.
+
+    Parameters
+    ----------
+    stage
+        A key of `STAGES`.
+    part
+        What the stage imports by name: the reader (fetch, images, prepare), encoder (extract) or model (train).
+
+    Returns
+    -------
+    str
+        Sixteen hexadecimal digits.
+
+    Raises
+    ------
+    MmreproError
+        For an unknown stage.
+    """
+    if stage not in STAGES:
+        raise MmreproError(f"no stage '{stage}' to fingerprint; known are {', '.join(STAGES)}")
+    entries = [Reference(*STAGES[stage])]
+    if part is not None:
+        entries += _entries_of(stage, part)
+    return _Closure(entries).hash
+
+
+def training_fingerprint(model: str) -> str:
+    """Return the fingerprint of training, ranking and one model; it is recorded in every run."""
+    return fingerprint("train", model)
+
+
+def reachable(*entries: tuple[str, str]) -> list[tuple[str, str]]:
+    """Return the (module, definition) pairs that the entries use, themselves included, sorted."""
+    return sorted(_Closure([Reference(*entry) for entry in entries]).visited)
+
+
+def _entries_of(stage: str, part: str) -> list[Reference]:
+    """The functions of a reader or encoder, or the class of a model."""
+    if stage == "train":
+        name = f"models.{part}"
+        return [r for r in _references(name) if MODEL_BASE in bases_of(r)]
+    package, functions = PARTS[stage]
+    return [reference for reference in _references(f"{package}.{part}") if reference.name in functions]
+
+
+def _references(name: str) -> list[Reference]:
+    return [Reference(name, defined) for defined in module(name).statements]
+
+
+class _Closure:
+    """All that a stage reaches: by use, by annotation, and the defaults of the settings that it reads."""
+
+    def __init__(self, entries: list[Reference]) -> None:
+        self.visited: set[Reference] = set()
+        self.fields: set[tuple[str, str]] = set()
+        typed: set[Reference] = set()
+        self._visit(entries)
+        while True:
+            size = len(self.visited), len(self.fields)
+            typed |= self._types()
+            self._read_fields()
+            if size == (len(self.visited), len(self.fields)):
+                break
+        parts = [_hash(tuple(entries)), *sorted({_hash((reference,)) for reference in typed})]
+        parts += [f"{name} {content}" for name, content in sorted(self.fields)]
+        self.hash = _digest("\n".join(parts))
+
+    def _visit(self, references: Iterable[Reference]) -> None:
+        self.visited.update(r for r in _walk(tuple(references)))
+
+    def _types(self) -> set[Reference]:
+        """Visit what is named by annotations alone, and return it."""
+        named = {reference for known in self.visited for reference in definition(known).types} - self.visited
+        self._visit(named)
+        return named
+
+    def _read_fields(self) -> None:
+        """Visit the fields of settings whose names occur in what is visited."""
+        known = [definition(reference) for reference in self.visited]
+        words = {word for one in known for word in one.words}
+        for one in known:
+            for name, content in one.fields.items():
+                if name in words:
+                    self.fields.add((name, _digest(content.text + _hash(tuple(content.references)))))
+                    self._visit({*content.references, *content.types})
+
+
+def _walk(entries: Iterable[Reference]) -> Iterator[Reference]:
+    """The definitions that entries use, themselves included, each once, in the order in which they are met."""
+    seen: set[Reference] = set()
+    waiting = list(reversed(list(entries)))
+    while waiting:
+        reference = waiting.pop()
+        if reference not in seen:
+            seen.add(reference)
+            yield reference
+            waiting += reversed(definition(reference).references)
+
+
+@cache
+def _hash(entries: tuple[Reference, ...]) -> str:
+    """Hash of the definitions that entries use: each one's text, and the places of what it names in the order met."""
+    order = {reference: place for place, reference in enumerate(_walk(entries))}
+    lines = [f"{[order[entry] for entry in entries]}"]
+    for reference in order:
+        known = definition(reference)
+        lines.append(f"{known.text}\n{[order[used] for used in known.references]}")
+    return _digest("\n".join(lines))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
