@@ -19,11 +19,11 @@ from plain_cm3 import PlainCM3, RetryingSampler, neighbour_graph, normalised_gra
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.models import cm3
 from mmrepro.models.base import Batch, ItemContent, TrainingInteractions
+from mmrepro.runtime.seeds import seed_everything
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
-from mmrepro.training.trainer import seed_everything
 
 BATCH_SIZE = 2048
 PARAMETERS = cm3.CM3Parameters(n_layers=3, batch_size=BATCH_SIZE)

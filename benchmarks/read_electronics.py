@@ -123,7 +123,7 @@ def config() -> dict[str, object]:
 
 def read_ratings(folder: Path, size: Size) -> str:
     """Read the ratings alone."""
-    from mmrepro.config import DatasetConfig
+    from mmrepro.config.dataset import DatasetConfig
     from mmrepro.datasets.readers.amazon_2014 import read
 
     described = config() | {"options": {"interactions_file": "ratings_Electronics.csv"}}
@@ -133,7 +133,7 @@ def read_ratings(folder: Path, size: Size) -> str:
 
 def read_all(folder: Path, size: Size) -> str:
     """Read ratings and metadata."""
-    from mmrepro.config import DatasetConfig
+    from mmrepro.config.dataset import DatasetConfig
     from mmrepro.datasets.readers.amazon_2014 import read
 
     data = read(folder, DatasetConfig.model_validate(config()))
@@ -142,7 +142,7 @@ def read_all(folder: Path, size: Size) -> str:
 
 def prepare_all(folder: Path, size: Size) -> str:
     """Read and prepare, 5-core."""
-    from mmrepro.config import DatasetConfig
+    from mmrepro.config.dataset import DatasetConfig
     from mmrepro.datasets.interactions import PreparedDataset
     from mmrepro.datasets.prepare import prepare
 
@@ -153,7 +153,7 @@ def prepare_all(folder: Path, size: Size) -> str:
 
 def encode_images(folder: Path, size: Size) -> str:
     """Take the image vectors of as many items as the 5-core of Electronics has."""
-    from mmrepro.config_features import AmazonImageEncoder
+    from mmrepro.config.features import AmazonImageEncoder
     from mmrepro.features.encoders.amazon_image import encode_amazon_image
 
     asins = key_texts(b"B00", 10, np.arange(min(IMAGE_ITEMS, size.metadata))).astype("U")

@@ -35,7 +35,7 @@ def mirror_folder() -> Path | None:
 @app.command()
 def fetch(config: Path, output: Output) -> None:
     """Bring a data set's raw files here, from MMREPRO_MIRROR or their urls, and verify them."""
-    from mmrepro.config_files import load_dataset
+    from mmrepro.config.files import load_dataset
     from mmrepro.datasets.fetch import fetch as run
 
     run(load_dataset(config), output, mirror_folder())
@@ -44,8 +44,8 @@ def fetch(config: Path, output: Output) -> None:
 @app.command()
 def images(config: Path, raw: Path) -> None:
     """Download the images of the items that survive a data set's filters, and list what became of each."""
-    from mmrepro.config_files import load_dataset
-    from mmrepro.datasets.images import download_images
+    from mmrepro.config.files import load_dataset
+    from mmrepro.datasets.image_download import download_images
 
     download_images(load_dataset(config), raw)
 
@@ -53,7 +53,7 @@ def images(config: Path, raw: Path) -> None:
 @app.command()
 def prepare(config: Path, raw: Path, output: Output) -> None:
     """Clean, filter, re-index and split a data set."""
-    from mmrepro.config_files import load_dataset
+    from mmrepro.config.files import load_dataset
     from mmrepro.datasets.prepare import prepare as run
 
     run(load_dataset(config), raw, output)
@@ -69,7 +69,7 @@ def extract(
     pretrained: Annotated[Path | None, typer.Option(help="encoder.pt of align-content")] = None,
 ) -> None:
     """Encode one modality of all items into a feature table."""
-    from mmrepro.config_files import load_feature_set
+    from mmrepro.config.files import load_feature_set
     from mmrepro.features.extract import extract as run
 
     run(load_feature_set(config), modality, prepared, raw, output, pretrained)
@@ -85,10 +85,10 @@ def align_content(
     output: Output,
 ) -> None:
     """Pre-train an encoder on the catalogue's own images and texts, and encode every item; a killed job is resumed."""
-    from mmrepro.config_features import AlignRecEncoder
-    from mmrepro.config_files import load_feature_set
+    from mmrepro.config.features import AlignRecEncoder
+    from mmrepro.config.files import load_feature_set
+    from mmrepro.features.alignment.pretrain import align_content as run
     from mmrepro.features.extract import extract as encode
-    from mmrepro.training.align_content import align_content as run
 
     feature_set = load_feature_set(config)
     settings = feature_set.modalities.get(modality)
@@ -101,7 +101,7 @@ def align_content(
 @app.command()
 def item_graph(config: Path, modality: str, features: Path, output: Output) -> None:
     """Find each item's nearest items by feature cosine."""
-    from mmrepro.config_files import load_feature_set
+    from mmrepro.config.files import load_feature_set
     from mmrepro.features.item_graph import build_item_graph
 
     build_item_graph(features, modality, load_feature_set(config).neighbours, output)
@@ -111,7 +111,7 @@ def item_graph(config: Path, modality: str, features: Path, output: Output) -> N
 def probe(prepared: Path, features: Path, modalities: list[str], output: Output) -> None:
     """Measure what features are worth without a recommender: zero-shot ranking and item-CF neighbours."""
     from mmrepro.evaluation.probe import probe as run
-    from mmrepro.features.devices import torch_threads
+    from mmrepro.runtime.devices import torch_threads
 
     with torch_threads(1):
         run(prepared, features, tuple(modalities), output)
@@ -127,8 +127,8 @@ def train(
     features: Annotated[Path | None, typer.Option()] = None,
 ) -> None:
     """Train, rank and record one run; a killed one is resumed."""
-    from mmrepro.config import RunSpec
-    from mmrepro.config_files import validate
+    from mmrepro.config.files import validate
+    from mmrepro.config.run import RunSpec
     from mmrepro.training.run import train as start
 
     spec = validate(RunSpec, json.loads(run), "--run")
@@ -145,9 +145,9 @@ def search(
     features: Annotated[Path | None, typer.Option()] = None,
 ) -> None:
     """Run a search whose trials follow from one another, and choose its winner; a killed one is resumed."""
-    from mmrepro.config_files import validate
-    from mmrepro.search import SequentialSearch
-    from mmrepro.training.search import search as start
+    from mmrepro.config.files import validate
+    from mmrepro.study.space import SequentialSearch
+    from mmrepro.training.tpe import search as start
 
     found = validate(SequentialSearch, json.loads(settings), "--settings")
     _check_threads(found.trial.threads, threads)
@@ -177,7 +177,7 @@ def select(
 @app.command()
 def tables(study: StudyFile, output: Output, slice: Slice = "{}") -> None:
     """Build a study's tables from the runs that exist; holes are marked."""
-    from mmrepro.reporting.tables import build_tables
+    from mmrepro.reporting.build import build_tables
 
     build_tables(study, output, Path(), json.loads(slice))
 
@@ -185,7 +185,7 @@ def tables(study: StudyFile, output: Output, slice: Slice = "{}") -> None:
 @app.command()
 def track(study: StudyFile, slice: Slice = "{}") -> None:
     """Import a study's finished runs into MLflow (MLFLOW_TRACKING_URI, or results/mlflow.db)."""
-    from mmrepro.tracking import import_runs
+    from mmrepro.housekeeping.tracking import import_runs
 
     count = import_runs(study, Path(), os.environ.get("MLFLOW_TRACKING_URI"), json.loads(slice))
     print(f"{count} runs imported")
@@ -194,7 +194,7 @@ def track(study: StudyFile, slice: Slice = "{}") -> None:
 @app.command()
 def status(study: StudyFile) -> None:
     """Show what is done, running, failed and left."""
-    from mmrepro.reporting.status import status as describe
+    from mmrepro.housekeeping.status import status as describe
 
     print(describe(study, Path()))
 
@@ -205,7 +205,7 @@ def doctor(
     verify: Annotated[bool, typer.Option("--verify", help="hash the files that are here")] = False,
 ) -> None:
     """Say which raw files are to be had, which are here, and what studies need of this machine."""
-    from mmrepro.doctor import doctor as examine
+    from mmrepro.housekeeping.doctor import doctor as examine
 
     files = [study_path(Path(study)) for study in studies or []]
     text, healthy = examine(files, Path(), mirror_folder(), verify)
@@ -216,7 +216,7 @@ def doctor(
 @app.command()
 def track_raw(datasets: Annotated[list[str], typer.Argument(help="names of fetched data sets")]) -> None:
     """Version the raw files of data sets with DVC; the .dvc files name their urls."""
-    from mmrepro.release import track_raw as run
+    from mmrepro.housekeeping.release import track_raw as run
 
     print(run(datasets, Path()))
 
@@ -224,7 +224,7 @@ def track_raw(datasets: Annotated[list[str], typer.Argument(help="names of fetch
 @app.command()
 def release(study: StudyFile) -> None:
     """Version a study's raw data, prepared data and features with DVC, for `dvc push`."""
-    from mmrepro.release import release as run
+    from mmrepro.housekeeping.release import release as run
 
     print(run(study, Path()))
 
@@ -232,7 +232,7 @@ def release(study: StudyFile) -> None:
 @app.command()
 def restore(study: StudyFile) -> None:
     """After `dvc pull`: let Snakemake know a release's files, so that it plans none of them."""
-    from mmrepro.release import restore as run
+    from mmrepro.housekeeping.release import restore as run
 
     print(run(study, Path()))
 
@@ -242,7 +242,7 @@ def show(
     folder: Annotated[Path, typer.Argument(help="a folder of results, such as results/reference/posters")],
 ) -> None:
     """Print a folder's main table; says STALE when the code has changed since."""
-    from mmrepro.reporting.publish import show as describe
+    from mmrepro.housekeeping.publish import show as describe
 
     print(describe(folder))
 
@@ -250,7 +250,7 @@ def show(
 @app.command()
 def publish(study: StudyFile, output: Output, allow_partial: bool = False) -> None:
     """Copy a study's tables and run records to a folder that is committed."""
-    from mmrepro.reporting.publish import publish_reference
+    from mmrepro.housekeeping.publish import publish_reference
 
     publish_reference(study, output, Path(), allow_partial)
 
@@ -274,8 +274,8 @@ def check_reference(
     files: Annotated[list[Path], typer.Argument(help="<model>.npz beside its dataset.npz, or a folder of such files")],
 ) -> None:
     """Compare models with the reference tensors of their published programs."""
-    from mmrepro.reference import check_reference as compare
-    from mmrepro.reference import reference_files
+    from mmrepro.evaluation.reference import check_reference as compare
+    from mmrepro.evaluation.reference import reference_files
 
     agree = True
     for file in reference_files(files):
@@ -292,7 +292,7 @@ def check_reference(
 @app.command()
 def schema(output: Annotated[Path, typer.Option()] = Path("config/schema")) -> None:
     """Write the JSON schemas of all configuration files."""
-    from mmrepro.schemas import write_schemas
+    from mmrepro.housekeeping.schemas import write_schemas
 
     write_schemas(output)
 
@@ -300,6 +300,6 @@ def schema(output: Annotated[Path, typer.Option()] = Path("config/schema")) -> N
 @app.command()
 def accept(study: StudyFile) -> None:
     """Accept a refactoring that changes no number: run one cell again, compare bit for bit, mark the rest current."""
-    from mmrepro.accept import accept as run
+    from mmrepro.housekeeping.accept import accept as run
 
     print(run(study, Path()))

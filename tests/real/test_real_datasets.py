@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmrepro.config import DatasetConfig
-from mmrepro.config_files import load
+from mmrepro.config.dataset import DatasetConfig
+from mmrepro.config.files import load
 from mmrepro.datasets.fetch import MANIFEST, fetch
 from mmrepro.datasets.filters import k_core
 from mmrepro.datasets.interactions import PreparedDataset, load_items
 from mmrepro.datasets.prepare import prepare
 from mmrepro.datasets.readers import load_reader
-from mmrepro.provenance import read_json
+from mmrepro.records.files import read_json
 
 ROOT = Path(__file__).parents[2]
 MIRROR = Path(os.environ.get("MMREPRO_MIRROR") or ROOT.parent / "shared" / "data")

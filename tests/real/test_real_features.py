@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmrepro.config_features import FeatureSetConfig
-from mmrepro.config_files import load
+from mmrepro.config.features import FeatureSetConfig
+from mmrepro.config.files import load
 from mmrepro.features.extract import extract
 from mmrepro.features.item_graph import build_item_graph, load_neighbours
-from mmrepro.features.table import FeatureTable
+from mmrepro.features.matrix import FeatureMatrix
 
 ROOT = Path(__file__).parents[2]
 MIRROR = Path(os.environ.get("MMREPRO_MIRROR") or ROOT.parent / "shared" / "data")
@@ -44,7 +44,7 @@ def test_posters_and_overviews_of_twenty_films(tmp_path: Path) -> None:
     config = load(FeatureSetConfig, ROOT / "config/features/posters.yaml")
     for modality, dim in [("image", 256), ("text", 384)]:
         extract(config, modality, prepared, raw, tmp_path / "out")
-        table = FeatureTable.load(tmp_path / "out", modality, 20, "h")
+        table = FeatureMatrix.load(tmp_path / "out", modality, 20, "h")
         assert table.matrix.shape == (20, dim)
         assert table.record["n_missing"] <= 1
         assert len(np.unique(table.matrix, axis=0)) >= 19
@@ -60,7 +60,7 @@ def test_published_tiktok_features_are_kept_as_they_are(tmp_path: Path) -> None:
     assert list(config.modalities) == ["image", "audio"]
     for modality in config.modalities:
         extract(config, modality, prepared, raw, tmp_path / "out")
-        table = FeatureTable.load(tmp_path / "out", modality, 6710, "h")
+        table = FeatureMatrix.load(tmp_path / "out", modality, 6710, "h")
         assert table.matrix.shape == (6710, 128) and table.matrix.dtype == np.float32
         np.testing.assert_array_equal(table.matrix, np.load(raw / f"{modality}_feat.npy").astype(np.float32))
         build_item_graph(tmp_path / "out", modality, config.neighbours, tmp_path / "out")

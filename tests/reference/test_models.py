@@ -10,9 +10,15 @@ import torch
 
 from mmrepro.__main__ import main
 from mmrepro.errors import MmreproError
+from mmrepro.evaluation.reference import (
+    GRADIENT_TOLERANCE,
+    LOSS_TOLERANCE,
+    SCORE_TOLERANCE,
+    check_reference,
+    reference_files,
+)
 from mmrepro.ops.graphs import bipartite_graphs, weighted_neighbour_graph
 from mmrepro.ops.neighbours import nearest_neighbours
-from mmrepro.reference import GRADIENT_TOLERANCE, LOSS_TOLERANCE, SCORE_TOLERANCE, check_reference, reference_files
 
 DATA = Path(__file__).parent / "data"
 NOT_MODELS = ("dataset", "metrics", "mmgcn_hidden")

@@ -8,13 +8,14 @@ import torch
 from features_hand_made import make_items
 from PIL import Image
 
-from mmrepro.config_features import AlignRecEncoder
-from mmrepro.config_files import validate
-from mmrepro.features.alignment.encoder import Part, Parts, UnifiedEncoder, build_encoder
+from mmrepro.config.features import AlignRecEncoder
+from mmrepro.config.files import validate
+from mmrepro.features.alignment.embeddings import Part, Parts
+from mmrepro.features.alignment.encoder import UnifiedEncoder, build_encoder
 from mmrepro.features.alignment.objective import Objective
 from mmrepro.features.alignment.targets import PatchTarget, Target, TokenTarget, VectorTarget
 from mmrepro.features.alignment.vocabulary import Words
-from mmrepro.provenance import read_json, write_json
+from mmrepro.records.files import read_json, write_json
 
 IMAGE: dict[str, Any] = {"kind": "image", "side": 16, "patch": 8}
 TITLE: dict[str, Any] = {"kind": "text", "field": "title", "length": 4}

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mmrepro.config_features import FeatureSetConfig
-from mmrepro.config_files import validate
+from mmrepro.config.features import FeatureSetConfig
+from mmrepro.config.files import validate
 
 CLIP = {"encoder": "open_clip", "architecture": "ViT-S-32-alt", "weights": "random:7", "batch_size": 3}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from mmrepro.plan import Plan, PlannedAlignment, PlannedProbe, PlannedRun, complete
-from mmrepro.planning import plan_of_file
-from mmrepro.reporting.tables import build_tables
+from mmrepro.reporting.build import build_tables
+from mmrepro.study.plan import Plan, PlannedAlignment, PlannedProbe, PlannedRun, complete
+from mmrepro.study.resolve import plan_of_file
 
 REPOSITORY = Path(__file__).parents[2]
 STUDY_FILE = Path("config/studies/hand.yaml")

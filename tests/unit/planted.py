@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.evaluation.evaluator import Evaluation, Evaluator
 from mmrepro.evaluation.ranking import Scorer
@@ -22,9 +22,10 @@ from mmrepro.models.base import (
     model_class,
 )
 from mmrepro.ops.neighbours import nearest_neighbours
-from mmrepro.provenance import write_json
+from mmrepro.records.files import write_json
+from mmrepro.runtime.seeds import seed_everything
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
-from mmrepro.training.trainer import Outcome, Trainer, seed_everything
+from mmrepro.training.trainer import Outcome, Trainer
 
 N_USERS, N_ITEMS, N_TASTES, NEVER_TRAINED = 60, 50, 5, 4
 SMALL = {"embedding_size": 8, "batch_size": 128, "learning_rate": 0.01, "max_epochs": 3}

@@ -6,8 +6,9 @@ from accelerator import Accelerator, NotMoved
 from planted import N_ITEMS, planted_batch, planted_model, total_loss
 from torch import Tensor
 
-from mmrepro.config import Protocol, ProtocolConfig
-from mmrepro.models.base import Batch, Model, model_class, model_names
+from mmrepro.config.model import model_names
+from mmrepro.config.protocol import Protocol, ProtocolConfig
+from mmrepro.models.base import Batch, Model, model_class
 from mmrepro.models.lightgcn import LightGCN
 
 

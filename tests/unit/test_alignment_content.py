@@ -11,15 +11,15 @@ import torch
 from alignment_hand_made import ALL, IMAGE, TITLE, settings, write_catalogue
 from features_hand_made import make_items
 
-from mmrepro.config_features import AlignRecEncoder
+from mmrepro.config.features import AlignRecEncoder
 from mmrepro.datasets.interactions import load_items
 from mmrepro.errors import MmreproError
-from mmrepro.features.devices import Device
-from mmrepro.features.encoders import Encoded
+from mmrepro.features.alignment.pretrain import align_content
 from mmrepro.features.encoders.alignrec import encode
+from mmrepro.features.encoders.base import Encoded
 from mmrepro.features.shards import Shards
-from mmrepro.provenance import read_json, write_json
-from mmrepro.training.align_content import align_content
+from mmrepro.records.files import read_json, write_json
+from mmrepro.runtime.devices import Device
 
 NAME = "tiny.unified"
 ENCODER = settings(epochs=25, dim=32, layers=1, batch_size=24, learning_rate=1e-2)
@@ -272,7 +272,9 @@ def test_bfloat16_trains_to_about_the_same(
 ) -> None:
     encoder = QUICK.model_copy(update={"epochs": 3})
     align(encoder, *catalogue, tmp_path / "float32")
-    monkeypatch.setattr("mmrepro.training.align_content.choose_device", lambda wanted: Device("cpu", "bfloat16", "cpu"))
+    monkeypatch.setattr(
+        "mmrepro.features.alignment.pretrain.choose_device", lambda wanted: Device("cpu", "bfloat16", "cpu")
+    )
     align(encoder, *catalogue, tmp_path / "bfloat16")
     losses = [[line["loss"] for line in history(tmp_path / name)] for name in ("float32", "bfloat16")]
     assert losses[0] != losses[1]

@@ -7,7 +7,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mmrepro.errors import MmreproError
-from mmrepro.features.alignment.encoder import Part, Parts, PatchEmbedding, check_settings
+from mmrepro.features.alignment.embeddings import Part, Parts, PatchEmbedding
+from mmrepro.features.alignment.encoder import check_settings
 from mmrepro.features.alignment.vocabulary import Words
 
 SOURCES = ("image", "text", "sound")

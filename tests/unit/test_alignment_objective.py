@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mmrepro.features.alignment.contents import Contents
-from mmrepro.features.alignment.encoder import Part
+from mmrepro.features.alignment.embeddings import Part
 from mmrepro.features.alignment.measures import Retrieval
 from mmrepro.features.alignment.objective import TEMPERATURE, Prediction, info_nce
 from mmrepro.features.alignment.targets import PatchTarget, TokenTarget, VectorTarget

@@ -6,16 +6,16 @@ import torch
 from alignment_hand_made import settings, write_catalogue
 from PIL import Image
 
-from mmrepro.config_features import ImageSource, TextSource
+from mmrepro.config.features import ImageSource, TextSource
 from mmrepro.datasets.interactions import load_items
 from mmrepro.errors import MmreproError
-from mmrepro.features.alignment.towers import PatchTower, TokenTower, Towers, load_towers
+from mmrepro.features.alignment.clip_towers import PatchTower, TokenTower, Towers, load_towers
+from mmrepro.features.alignment.pretrain import align_content
 from mmrepro.features.alignment.vocabulary import ClipTokens
 from mmrepro.features.encoders.alignrec import encode
 from mmrepro.features.encoders.open_clip import load_model
 from mmrepro.features.shards import Shards
-from mmrepro.provenance import read_json
-from mmrepro.training.align_content import align_content
+from mmrepro.records.files import read_json
 
 pytestmark = pytest.mark.slow
 ARCHITECTURE = "ViT-S-32-alt"

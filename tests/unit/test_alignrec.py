@@ -14,7 +14,7 @@ from planted import (
     total_loss,
 )
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import ItemContent, Model
 from mmrepro.ops.content import unified_matrix

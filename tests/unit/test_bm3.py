@@ -15,7 +15,7 @@ from planted import (
 )
 from torch import Tensor
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import Batch, ItemContent
 from mmrepro.models.bm3 import BM3

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmrepro.config import RELEASED_SWITCHES, Protocol
+from mmrepro.config.protocol import RELEASED_SWITCHES, Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import Batch, ItemContent, Model, TrainingInteractions, build_model
 from mmrepro.ops.losses import uniformity, unit

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 from hand_made import ABLATION, CODE, USERS, make_root, write_run
 
-from mmrepro.plan import Plan
-from mmrepro.reporting.comparisons import COMPARISON_COLUMNS, comparison_frame, comparison_table
 from mmrepro.reporting.render import to_latex, to_markdown
+from mmrepro.reporting.tables.comparisons import COMPARISON_COLUMNS, comparison_frame, comparison_table
+from mmrepro.study.plan import Plan
 
 HALF = {0: [1 / 4] * 4, 1: [1 / 2] * 4}
 

@@ -8,13 +8,17 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from mmrepro.config import RELEASED_SWITCHES, DatasetConfig, ModelConfig, Protocol, RunSpec, content_hash
-from mmrepro.config_features import FeatureSetConfig
-from mmrepro.config_files import load, merge_parameters, validate
-from mmrepro.config_study import StudyConfig
+from mmrepro.config.base import content_hash
+from mmrepro.config.dataset import DatasetConfig
+from mmrepro.config.features import FeatureSetConfig
+from mmrepro.config.files import load, merge_parameters, validate
+from mmrepro.config.model import ModelConfig, model_names
+from mmrepro.config.protocol import RELEASED_SWITCHES, Protocol
+from mmrepro.config.run import RunSpec
+from mmrepro.config.study import StudyConfig
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import model_class, model_names
-from mmrepro.schemas import schemas, write_schemas
+from mmrepro.housekeeping.schemas import schemas, write_schemas
+from mmrepro.models.base import model_class
 
 CONFIG = Path(__file__).parents[2] / "config"
 KINDS: dict[str, type[BaseModel]] = {

@@ -8,12 +8,12 @@ from features_hand_made import CLIP, feature_set, make_items
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmrepro.config_features import FeatureSetConfig
-from mmrepro.config_files import validate
+from mmrepro.config.features import FeatureSetConfig
+from mmrepro.config.files import validate
 from mmrepro.errors import MmreproError
 from mmrepro.features.derived import derive_table, lost_sources
 from mmrepro.features.extract import extract
-from mmrepro.features.table import FeatureTable, present_items
+from mmrepro.features.matrix import FeatureMatrix, present_items
 
 N_ITEMS = 40
 KEYS = [f"K{item}" for item in range(N_ITEMS)]
@@ -26,16 +26,16 @@ def toy(change: str, missing: str = "mean") -> FeatureSetConfig:
     return config.model_copy(update={"feature_set": f"toy--{change}"})
 
 
-def whole_table(modality: str = "image", **record: Any) -> FeatureTable:
+def whole_table(modality: str = "image", **record: Any) -> FeatureMatrix:
     """Two items have no row of their own and stand at the mean of the others."""
     matrix = np.random.default_rng(3).normal(size=(N_ITEMS, 5)).astype(np.float32)
     matrix[sorted(MISSING)] = np.delete(matrix, sorted(MISSING), axis=0).mean(axis=0)
     missing = [{"item": item, "key": KEYS[item], "reason": reason} for item, reason in MISSING.items()]
     known = {"feature_set": "toy", "modality": modality, "item_list_hash": "h", "treatment": "mean", "change": None}
-    return FeatureTable(matrix, modality, {**known, "masked_share": 0.0, "n_missing": 2, "missing": missing, **record})
+    return FeatureMatrix(matrix, modality, {**known, "masked_share": 0.0, "n_missing": 2, "missing": missing, **record})
 
 
-def reasons(table: FeatureTable) -> dict[int, str]:
+def reasons(table: FeatureMatrix) -> dict[int, str]:
     assert [entry["key"] for entry in table.record["missing"]] == [KEYS[e["item"]] for e in table.record["missing"]]
     assert table.record["n_missing"] == len(table.record["missing"])
     return {entry["item"]: entry["reason"] for entry in table.record["missing"]}
@@ -100,7 +100,7 @@ def test_masked_rows_are_treated_like_missing_ones(missing: str, tmp_path: Path)
     np.testing.assert_array_equal(table.matrix, before.matrix)
     assert table.record == before.record
     saved = masked.save(tmp_path)
-    assert FeatureTable.load(tmp_path, "image", N_ITEMS, "h").record == saved.record
+    assert FeatureMatrix.load(tmp_path, "image", N_ITEMS, "h").record == saved.record
     assert np.flatnonzero(~present_items(saved.record, N_ITEMS)).tolist() == without
 
 
@@ -123,7 +123,7 @@ def test_shuffled_rows_are_the_same_rows_elsewhere_and_missing_ones_move_along()
     assert sum(source[item] == item for item in own) < 5
     assert sorted(reasons(shuffled).values()) == sorted(MISSING.values())
     assert set(reasons(shuffled)) == set(range(N_ITEMS)) - set(own)
-    text = derive_table(FeatureTable(table.matrix, "text", whole_table("text").record), toy("shuffled"), KEYS)
+    text = derive_table(FeatureMatrix(table.matrix, "text", whole_table("text").record), toy("shuffled"), KEYS)
     np.testing.assert_array_equal(text.matrix, shuffled.matrix)  # an item's modalities stay together
     assert shuffled.record["change"] == "rows are permuted among the items (seed 0)"
 
@@ -134,7 +134,7 @@ def test_noise_has_the_shape_and_the_mean_and_variance_of_every_column(dtype: ty
     matrix = (centre + scale * np.random.default_rng(1).exponential(size=(n, 4))).astype(dtype)
     config, keys = toy("noise"), list(map(str, range(n)))
     image, text, again = (
-        derive_table(FeatureTable(matrix, m, whole_table(m).record), config, keys) for m in ("image", "text", "image")
+        derive_table(FeatureMatrix(matrix, m, whole_table(m).record), config, keys) for m in ("image", "text", "image")
     )
     assert image.matrix.shape == matrix.shape and image.matrix.dtype == dtype
     np.testing.assert_array_equal(image.matrix, again.matrix)
@@ -158,7 +158,7 @@ def test_extraction_of_a_derived_set_reads_the_table_beside_it_and_encodes_nothi
     table = whole_table("text", item_list_hash="hash-of-40").save(tmp_path / "tiny")
     config = feature_set(source="title", **CLIP).model_copy(update={"feature_set": "tiny--shuffled"})
     extract(config, "text", prepared, tmp_path, tmp_path / "tiny--shuffled")
-    shuffled = FeatureTable.load(tmp_path / "tiny--shuffled", "text", N_ITEMS, "hash-of-40")
+    shuffled = FeatureMatrix.load(tmp_path / "tiny--shuffled", "text", N_ITEMS, "hash-of-40")
     np.testing.assert_array_equal(np.sort(shuffled.matrix, axis=0), np.sort(table.matrix, axis=0))
     assert json.loads((tmp_path / "tiny--shuffled/text.json").read_text())["feature_set"] == "tiny--shuffled"
     with pytest.raises(MmreproError, match=r"image\.json: no such file; make the features of 'tiny' first"):

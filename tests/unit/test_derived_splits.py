@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from mmrepro.columns import SPLITS
-from mmrepro.config_files import load_dataset
+from mmrepro.config.files import load_dataset
 from mmrepro.datasets.fetch import fetch
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.datasets.prepare import prepare
-from mmrepro.provenance import read_json
+from mmrepro.records.files import read_json
 
 REPOSITORY = Path(__file__).parents[2]
 KINDS = ("time-per-user", "global-time", "leave-one-out")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from planted import N_ITEMS, N_USERS, planted_model, planted_trainer
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import Batch
 from mmrepro.models.directau import DirectAU
 

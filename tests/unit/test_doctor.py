@@ -11,10 +11,10 @@ import pytest
 from hand_made import REPOSITORY, STUDY_FILE, make_root, write_yaml
 from http_server import Answer, running_server
 
-from mmrepro.config_files import load_dataset
-from mmrepro.datasets import availability as module
+from mmrepro.config.files import load_dataset
 from mmrepro.datasets.fetch import fetch
-from mmrepro.doctor import doctor
+from mmrepro.housekeeping import raw_files as module
+from mmrepro.housekeeping.doctor import doctor
 
 CONTENT = b"userID\titemID\n" * 100
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -17,12 +17,12 @@ from planted import (
     training_pairs,
 )
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import Model
+from mmrepro.ops.feature_tower import FeatureTower, propagate_modalities
 from mmrepro.ops.graphs import neighbour_mean_graph
 from mmrepro.ops.neighbours import nearest_neighbours
-from mmrepro.ops.towers import FeatureTower, propagate_modalities
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FAIR = Protocol()

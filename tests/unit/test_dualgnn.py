@@ -17,7 +17,7 @@ from planted import (
 )
 from torch import Tensor
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import Model, TrainingInteractions
 from mmrepro.ops.graphs import user_item_graph

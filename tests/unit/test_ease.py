@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.models import ease
 from mmrepro.models.base import ItemContent, TrainingInteractions, build_model

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mmrepro.energy import EnergyMeter
+from mmrepro.runtime.energy import EnergyMeter
 
 
 def write_zone(folder: Path, zone: str, name: str, microjoules: int, span: int = 1_000_000_000) -> Path:

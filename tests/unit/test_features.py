@@ -6,12 +6,12 @@ import pytest
 import torch
 from features_hand_made import CLIP, feature_set, make_items, write_images
 
-from mmrepro.config_features import FeatureSetConfig
-from mmrepro.config_files import load
+from mmrepro.config.features import FeatureSetConfig
+from mmrepro.config.files import load
 from mmrepro.errors import MmreproError
 from mmrepro.features.encoders.open_clip import load_model
 from mmrepro.features.extract import extract
-from mmrepro.features.table import FeatureTable
+from mmrepro.features.matrix import FeatureMatrix
 
 ROOT = Path(__file__).parents[2]
 TITLES = ["a red hat", "a blue shoe", None, "a red hat", "  ", "quarterly report"]
@@ -27,7 +27,7 @@ def clip_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_text_rows_differ_unless_texts_are_equal(clip_text: Path) -> None:
-    matrix = FeatureTable.load(clip_text / "first", "text", 6, "hash-of-6").matrix
+    matrix = FeatureMatrix.load(clip_text / "first", "text", 6, "hash-of-6").matrix
     assert matrix.shape == (6, 256) and matrix.dtype == np.float32
     np.testing.assert_array_equal(matrix[0], matrix[3])
     assert not np.allclose(matrix[0], matrix[1], atol=1e-2)
@@ -36,7 +36,7 @@ def test_text_rows_differ_unless_texts_are_equal(clip_text: Path) -> None:
 
 
 def test_missing_texts_are_counted_and_get_the_mean_row(clip_text: Path) -> None:
-    table = FeatureTable.load(clip_text / "first", "text")
+    table = FeatureMatrix.load(clip_text / "first", "text")
     assert table.record["missing"] == [{"item": i, "key": f"K{i}", "reason": "no text"} for i in (2, 4)]
     assert (table.record["n_missing"], table.record["treatment"]) == (2, "mean")
     mean = table.matrix[[0, 1, 3, 5]].mean(axis=0)
@@ -53,7 +53,7 @@ def test_unusable_images_are_counted_with_their_reason(tmp_path: Path) -> None:
     prepared = make_items(tmp_path / "prepared", ["t"] * 8, images)
     config = feature_set("image", source="image", missing="zero", **CLIP)
     extract(config, "image", prepared, tmp_path / "raw", tmp_path / "out")
-    table = FeatureTable.load(tmp_path / "out", "image", 8)
+    table = FeatureMatrix.load(tmp_path / "out", "image", 8)
     assert {entry["item"]: entry["reason"] for entry in table.record["missing"]} == {
         3: "not an image: the file is empty",
         4: "not an image: no image format is recognised",
@@ -102,7 +102,7 @@ def test_weights_of_a_local_file_give_the_features_of_the_model_saved_there(clip
     torch.save(load_model("ViT-S-32-alt", "random:7")[0].state_dict(), file)
     config = feature_set(source="title", **{**CLIP, "weights": str(file)})
     extract(config, "text", clip_text / "prepared", tmp_path, tmp_path / "out")
-    table, random = FeatureTable.load(tmp_path / "out", "text"), FeatureTable.load(clip_text / "first", "text")
+    table, random = FeatureMatrix.load(tmp_path / "out", "text"), FeatureMatrix.load(clip_text / "first", "text")
     np.testing.assert_array_equal(table.matrix, random.matrix)
     assert table.record["weights_hash"] == random.record["weights_hash"]
     assert len(table.record["weights_file_sha256"]) == 64
@@ -134,7 +134,7 @@ def test_offline_sentences_of_like_meaning_are_near(tmp_path: Path) -> None:
     prepared = make_items(tmp_path / "prepared", texts, [None] * 5)
     config = feature_set(encoder="sentence_transformers", source="text", weights="offline")
     extract(config, "text", prepared, tmp_path, tmp_path / "out")
-    table = FeatureTable.load(tmp_path / "out", "text", 5, "hash-of-5")
+    table = FeatureMatrix.load(tmp_path / "out", "text", 5, "hash-of-5")
     cosines = table.matrix[:3] @ table.matrix[:3].T
     assert table.matrix.shape == (5, 384)
     assert cosines[0, 1] > 0.4 > 0.2 > max(cosines[0, 2], cosines[1, 2])

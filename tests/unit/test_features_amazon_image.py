@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmrepro.config_features import AmazonImageEncoder
+from mmrepro.config.features import AmazonImageEncoder
 from mmrepro.errors import MmreproError
-from mmrepro.features.encoders import amazon_image
 from mmrepro.features.encoders.amazon_image import encode_amazon_image
-from mmrepro.provenance import file_sha256
+from mmrepro.features.encoders.base import amazon_image
+from mmrepro.records.files import file_sha256
 
 NAME = "image_features_Toys.b"
 ENCODER = AmazonImageEncoder(encoder="amazon_image", file="image_features_*.b", dim=3)

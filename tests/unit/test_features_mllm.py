@@ -10,9 +10,9 @@ from features_tiny_model import save_tiny_model
 from PIL import Image
 
 from mmrepro.errors import MmreproError
-from mmrepro.features.encoders import mllm
+from mmrepro.features.encoders.base import mllm
 from mmrepro.features.extract import extract
-from mmrepro.features.table import FeatureTable
+from mmrepro.features.matrix import FeatureMatrix
 
 TITLES = ["a red hat", "a blue shoe", "", "a red hat", "a red hat", "only a title", None]
 pytestmark = pytest.mark.slow
@@ -69,7 +69,7 @@ def test_descriptions_are_those_of_the_model_asked_about_each_item_alone(world: 
 
 
 def test_equal_items_have_equal_rows_and_items_with_nothing_are_missing(world: Path) -> None:
-    table = FeatureTable.load(world / "whole", "image", 7, "hash-of-7")
+    table = FeatureMatrix.load(world / "whole", "image", 7, "hash-of-7")
     assert table.matrix.shape == (7, 384)
     np.testing.assert_array_equal(table.matrix[0], table.matrix[3])
     assert not np.allclose(table.matrix[0], table.matrix[1], atol=1e-3)

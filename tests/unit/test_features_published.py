@@ -6,10 +6,10 @@ from features_hand_made import feature_set, make_items
 
 from mmrepro.errors import MmreproError
 from mmrepro.features.extract import extract
-from mmrepro.features.table import FeatureTable
+from mmrepro.features.matrix import FeatureMatrix
 
 
-def extract_published(tmp_path: Path, content: np.ndarray | bytes | None, missing: str = "mean") -> FeatureTable:
+def extract_published(tmp_path: Path, content: np.ndarray | bytes | None, missing: str = "mean") -> FeatureMatrix:
     prepared = make_items(tmp_path / "prepared", ["a", "b", "c"], [None] * 3)
     if isinstance(content, bytes):
         (tmp_path / "feat.npy").write_bytes(content)
@@ -17,7 +17,7 @@ def extract_published(tmp_path: Path, content: np.ndarray | bytes | None, missin
         np.save(tmp_path / "feat.npy", content)
     config = feature_set("audio", encoder="published", file="feat.npy", missing=missing)
     extract(config, "audio", prepared, tmp_path, tmp_path / "out")
-    return FeatureTable.load(tmp_path / "out", "audio", 3, "hash-of-3")
+    return FeatureMatrix.load(tmp_path / "out", "audio", 3, "hash-of-3")
 
 
 def test_published_half_precision_becomes_float32_with_the_same_values(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_pattern_names_the_one_file_that_it_matches(tmp_path: Path) -> None:
     np.save(tmp_path / "image_feat.npy", np.ones((2, 2)))
     config = feature_set("unified", encoder="published", file="*_beit3/image_feat.npy")
     extract(config, "unified", prepared, tmp_path, tmp_path / "out")
-    np.testing.assert_array_equal(FeatureTable.load(tmp_path / "out", "unified", 2, "hash-of-2").matrix, np.eye(2))
+    np.testing.assert_array_equal(FeatureMatrix.load(tmp_path / "out", "unified", 2, "hash-of-2").matrix, np.eye(2))
     (tmp_path / "sports_beit3").mkdir()
     np.save(tmp_path / "sports_beit3/image_feat.npy", np.eye(2))
     names = "baby_beit3/image_feat.npy, sports_beit3/image_feat.npy"

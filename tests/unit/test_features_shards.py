@@ -10,12 +10,12 @@ import pytest
 from features_hand_made import CLIP, feature_set, make_items, write_posters
 from PIL import Image
 
-from mmrepro.features import images
-from mmrepro.features.devices import Device
-from mmrepro.features.encoders import open_clip
+from mmrepro.features import pixels as images
+from mmrepro.features.encoders.base import open_clip
 from mmrepro.features.extract import extract
+from mmrepro.features.matrix import FeatureMatrix
 from mmrepro.features.shards import Advance, Arrays, Shards, shard_size
-from mmrepro.features.table import FeatureTable
+from mmrepro.runtime.devices import Device
 
 IMAGE = {**CLIP, "source": "image", "batch_size": 2}
 
@@ -164,7 +164,7 @@ def test_an_image_replaced_in_between_is_encoded_anew(
     finally:
         file.write_bytes(whole)
     assert len(opened) == 6
-    changed, before = FeatureTable.load(tmp_path, "image"), FeatureTable.load(posters / "whole", "image")
+    changed, before = FeatureMatrix.load(tmp_path, "image"), FeatureMatrix.load(posters / "whole", "image")
     np.testing.assert_allclose(changed.matrix[0], before.matrix[1], rtol=1e-4, atol=1e-5)
     assert not np.allclose(changed.matrix[0], before.matrix[0], atol=1e-2)
     assert changed.record["address"] != before.record["address"]
@@ -176,7 +176,7 @@ def test_another_treatment_of_missing_items_uses_the_same_shards(
     opened = interrupt(posters, tmp_path, monkeypatch, at=5)
     extract(feature_set("image", **IMAGE, missing="zero"), "image", posters / "prepared", posters / "raw", tmp_path)
     assert len(opened) == 2
-    zero, mean = FeatureTable.load(tmp_path, "image"), FeatureTable.load(posters / "whole", "image")
+    zero, mean = FeatureMatrix.load(tmp_path, "image"), FeatureMatrix.load(posters / "whole", "image")
     assert not zero.matrix[2].any() and mean.matrix[2].any()
     np.testing.assert_array_equal(np.delete(zero.matrix, 2, 0), np.delete(mean.matrix, 2, 0))
     assert zero.record["address"] == mean.record["address"]
@@ -185,7 +185,7 @@ def test_another_treatment_of_missing_items_uses_the_same_shards(
 def test_half_precision_is_near_and_recorded(posters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_clip, "choose_device", lambda wanted: Device("cpu", "bfloat16", "cpu"))
     extract(feature_set("image", **IMAGE), "image", posters / "prepared", posters / "raw", tmp_path)
-    half, full = FeatureTable.load(tmp_path, "image"), FeatureTable.load(posters / "whole", "image")
+    half, full = FeatureMatrix.load(tmp_path, "image"), FeatureMatrix.load(posters / "whole", "image")
     assert (half.record["precision"], full.record["precision"]) == ("bfloat16", "float32")
     assert half.record["weights_hash"] == full.record["weights_hash"]
     assert half.matrix.dtype == np.float32 and not np.array_equal(half.matrix, full.matrix)

@@ -8,20 +8,20 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mmrepro.errors import MmreproError
-from mmrepro.features.encoders import fill_missing
+from mmrepro.features.encoders.base import fill_missing
 from mmrepro.features.item_graph import build_item_graph, load_neighbours
-from mmrepro.features.table import FeatureTable, present_items
-from mmrepro.provenance import file_sha256, write_json
+from mmrepro.features.matrix import FeatureMatrix, present_items
+from mmrepro.records.files import file_sha256, write_json
 
 
-def small_table(folder: Path, n_items: int = 5) -> FeatureTable:
+def small_table(folder: Path, n_items: int = 5) -> FeatureMatrix:
     matrix = np.random.default_rng(0).normal(size=(n_items, 4)).astype(np.float32)
-    return FeatureTable(matrix, "text", {"item_list_hash": "h", "missing": []}).save(folder)
+    return FeatureMatrix(matrix, "text", {"item_list_hash": "h", "missing": []}).save(folder)
 
 
 def test_table_round_trip(tmp_path: Path) -> None:
     saved = small_table(tmp_path)
-    loaded = FeatureTable.load(tmp_path, "text", 5, "h")
+    loaded = FeatureMatrix.load(tmp_path, "text", 5, "h")
     np.testing.assert_array_equal(loaded.matrix, saved.matrix)
     assert loaded.record == saved.record
     assert (loaded.record["n_items"], loaded.record["dim"], loaded.record["dtype"]) == (5, 4, "float32")
@@ -31,36 +31,36 @@ def test_table_round_trip(tmp_path: Path) -> None:
 def test_table_of_the_wrong_length_or_item_list_is_refused(tmp_path: Path) -> None:
     small_table(tmp_path)
     with pytest.raises(MmreproError, match=r"text\.npy: 5 rows, but the data set has 6 items"):
-        FeatureTable.load(tmp_path, "text", 6)
+        FeatureMatrix.load(tmp_path, "text", 6)
     with pytest.raises(MmreproError, match="another list of items"):
-        FeatureTable.load(tmp_path, "text", 5, "other")
+        FeatureMatrix.load(tmp_path, "text", 5, "other")
 
 
 def test_table_with_nan_is_neither_written_nor_read(tmp_path: Path) -> None:
     matrix = np.ones((4, 2), dtype=np.float32)
     matrix[2, 1] = np.nan
     with pytest.raises(MmreproError, match=r"text\.npy: NaN or infinity in 1 of 4 rows, the first is row 2 \(item 2\)"):
-        FeatureTable(matrix, "text", {}).save(tmp_path / "out")
+        FeatureMatrix(matrix, "text", {}).save(tmp_path / "out")
     assert not (tmp_path / "out").exists()
     small_table(tmp_path, 4)
     np.save(tmp_path / "text.npy", matrix)
     with pytest.raises(MmreproError, match=r"does not belong to text\.json"):
-        FeatureTable.load(tmp_path, "text")
+        FeatureMatrix.load(tmp_path, "text")
     write_json(tmp_path / "text.json", {"matrix_sha256": file_sha256(tmp_path / "text.npy")})
     with pytest.raises(MmreproError, match=r"NaN or infinity in 1 of 4 rows, the first is row 2 \(item 2\)"):
-        FeatureTable.load(tmp_path, "text")
+        FeatureMatrix.load(tmp_path, "text")
 
 
 def test_missing_or_damaged_table_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(MmreproError, match=r"text\.json: no such file"):
-        FeatureTable.load(tmp_path, "text")
+        FeatureMatrix.load(tmp_path, "text")
     small_table(tmp_path)
     (tmp_path / "text.npy").unlink()
     with pytest.raises(MmreproError, match=r"text\.npy: no such file"):
-        FeatureTable.load(tmp_path, "text")
+        FeatureMatrix.load(tmp_path, "text")
     (tmp_path / "text.json").write_text("{")
     with pytest.raises(MmreproError, match="not the record of a feature table"):
-        FeatureTable.load(tmp_path, "text")
+        FeatureMatrix.load(tmp_path, "text")
 
 
 def test_item_graph_round_trip_and_its_refusals(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_item_graph_round_trip_and_its_refusals(tmp_path: Path) -> None:
         load_neighbours(tmp_path, "text", 5, 4)
     with pytest.raises(MmreproError, match="5 rows, but the data set has 7 items"):
         load_neighbours(tmp_path, "text", 7, 2)
-    FeatureTable(np.eye(5, dtype=np.float32), "text", {}).save(tmp_path)
+    FeatureMatrix(np.eye(5, dtype=np.float32), "text", {}).save(tmp_path)
     with pytest.raises(MmreproError, match="made from another feature matrix"):
         load_neighbours(tmp_path, "text", 5, 2)
     (tmp_path / "text.neighbours.npz").write_bytes(written[:100])

@@ -6,11 +6,11 @@ import pytest
 import torch
 from features_hand_made import CLIP, feature_set
 
-from mmrepro.config_features import Encoder
+from mmrepro.config.features import Encoder
 from mmrepro.errors import MmreproError
-from mmrepro.features.devices import choose_device, torch_threads
 from mmrepro.features.weights import local_weights, weights_label
 from mmrepro.records.fingerprint import STAGES, fingerprint, reachable
+from mmrepro.runtime.devices import choose_device, torch_threads
 
 
 def encoder(**settings: object) -> Encoder:

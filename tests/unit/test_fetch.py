@@ -13,7 +13,7 @@ import pytest
 from http_server import Answer, running_server
 from pydantic import ValidationError
 
-from mmrepro.config import DatasetConfig
+from mmrepro.config.dataset import DatasetConfig
 from mmrepro.datasets.download import Retry
 from mmrepro.datasets.fetch import MANIFEST, fetch
 from mmrepro.errors import MmreproError

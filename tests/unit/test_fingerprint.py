@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mmrepro.config.model import model_names
 from mmrepro.errors import MmreproError
 from mmrepro.records.fingerprint import STAGES, fingerprint, reachable, training_fingerprint
-from mmrepro.models.base import model_names
 
 SOURCE = Path(__file__).parents[2] / "src/mmrepro"
 MODELS = set(model_names())

@@ -18,7 +18,7 @@ from planted import (
     training_pairs,
 )
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import ItemContent, TrainingInteractions
 from mmrepro.models.freedom import FREEDOM

@@ -12,7 +12,7 @@ import pytest
 import requests
 from http_server import Answer, Server, running_server
 
-from mmrepro.config import DatasetConfig
+from mmrepro.config.dataset import DatasetConfig
 from mmrepro.datasets.download import Retry
 from mmrepro.datasets.fetch import MANIFEST, fetch
 from mmrepro.errors import MmreproError

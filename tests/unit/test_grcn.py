@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import Batch, ItemContent, TrainingInteractions, build_model
 from mmrepro.models.grcn import GRCN

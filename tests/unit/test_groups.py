@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.groups import item_groups, popularity_deciles, recall_by_group
-from mmrepro.plan import Plan
 from mmrepro.reporting.collect import collect
-from mmrepro.reporting.group_tables import (
+from mmrepro.reporting.render import to_markdown
+from mmrepro.reporting.tables.groups import (
     LONG_TAIL_COLUMNS,
     SHORT_HISTORY_COLUMNS,
     load_prepared,
@@ -20,7 +20,7 @@ from mmrepro.reporting.group_tables import (
     short_history_frame,
     short_history_table,
 )
-from mmrepro.reporting.render import to_markdown
+from mmrepro.study.plan import Plan
 
 # item i is in training of the users before i: it has i interactions, user u has 9 - u items
 PAIRS = {

@@ -15,12 +15,19 @@ import pytest
 from http_server import Answer, Server, running_server
 from PIL import Image
 
-from mmrepro.config import DatasetConfig
+from mmrepro.config.dataset import DatasetConfig
 from mmrepro.datasets.download import Retry
+from mmrepro.datasets.image_download import (
+    ImageEntry,
+    UnusableImage,
+    check_image,
+    download_images,
+    load_images,
+    open_image,
+)
 from mmrepro.datasets.image_files import LARGEST_PIXELS
-from mmrepro.datasets.images import ImageEntry, UnusableImage, check_image, download_images, load_images, open_image
 from mmrepro.errors import MmreproError
-from mmrepro.provenance import write_json
+from mmrepro.records.files import write_json
 
 
 def photograph(side: int = 64) -> Image.Image:

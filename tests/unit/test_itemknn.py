@@ -3,7 +3,7 @@ import pytest
 import torch
 from planted import planted_dataset, training_pairs
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.models import itemknn
 from mmrepro.models.base import ItemContent, TrainingInteractions, build_model, model_class

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 import mmrepro.models.lattice as module
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import Batch, ItemContent, TrainingInteractions, build_model
 from mmrepro.models.lattice import Lattice

@@ -18,7 +18,7 @@ from planted import (
 )
 from torch import Tensor
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import Batch, ItemContent, TrainingInteractions, build_model
 from mmrepro.models.lgmrec import LGMRec

@@ -16,7 +16,7 @@ from hand_made import (
     write_winner,
 )
 
-from mmrepro.reporting.tables import build_tables
+from mmrepro.reporting.build import build_tables
 
 
 def test_means_and_spread_over_seeds_are_the_fractions_worked_by_hand(whole: Path) -> None:

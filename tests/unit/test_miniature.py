@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmrepro.config import DatasetConfig
-from mmrepro.config_files import load
+from mmrepro.config.dataset import DatasetConfig
+from mmrepro.config.files import load
 from mmrepro.datasets.fetch import MANIFEST, fetch
 from mmrepro.datasets.interactions import PreparedDataset, load_items
 from mmrepro.datasets.prepare import prepare
 from mmrepro.datasets.readers import miniature
 from mmrepro.datasets.readers.miniature_world import Options, make_world, pictures, titles
 from mmrepro.errors import MmreproError
-from mmrepro.provenance import read_json
+from mmrepro.records.files import read_json
 
 CONFIGURATIONS = sorted((Path(__file__).parents[2] / "config" / "datasets").glob("mini-*.yaml"))
 SMALL = {"prefix": "MTOY", "seed": 5, "nouns": ["cup", "hat", "pen"], "users": 40, "items": 25}

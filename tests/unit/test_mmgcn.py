@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import ItemContent, TrainingInteractions, build_model
 from mmrepro.models.mmgcn import MMGCN, WIDEST

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from mmrepro.config import DatasetConfig
-from mmrepro.config_features import PublishedEncoder
-from mmrepro.needs import STAGES, disk_mb, memory_mb, minutes, size_of, width
+from mmrepro.config.dataset import DatasetConfig
+from mmrepro.config.features import PublishedEncoder
+from mmrepro.study.needs import STAGES, disk_mb, memory_mb, minutes, size_of, width
 
 REPOSITORY = Path(__file__).parents[2]
 WIDTHS = {

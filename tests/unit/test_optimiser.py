@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmrepro.meter import Meter
-from mmrepro.training.checkpoint import Checkpoint
+from mmrepro.runtime.checkpoint import Checkpoint
+from mmrepro.runtime.meter import Meter
 from mmrepro.training.optimiser import Adam
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
-from mmrepro.config_files import validate
-from mmrepro.config_study import StudyConfig
+from mmrepro.config.files import validate
+from mmrepro.config.study import StudyConfig
 from mmrepro.errors import MmreproError
 from mmrepro.models.base import model_class
-from mmrepro.plan import Plan, PlannedRun, complete, plan_hash
-from mmrepro.planning import make_plan, plan_of_file
+from mmrepro.study.plan import Plan, PlannedRun, complete, plan_hash
+from mmrepro.study.resolve import make_plan, plan_of_file
 
 ROOT = Path(__file__).parents[2]
 STUDY: dict[str, Any] = {

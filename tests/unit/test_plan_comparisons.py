@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 import yaml
 
-from mmrepro.config_files import load_feature_set, validate
-from mmrepro.config_study import StudyConfig
+from mmrepro.config.files import load_feature_set, validate
+from mmrepro.config.study import StudyConfig
 from mmrepro.errors import MmreproError
-from mmrepro.layout import Layout
-from mmrepro.plan import Plan, PlannedRun, complete
-from mmrepro.planning import make_plan, plan_of_file
+from mmrepro.study.layout import Layout
+from mmrepro.study.plan import Plan, PlannedRun, complete
+from mmrepro.study.resolve import make_plan, plan_of_file
 
 ROOT = Path(__file__).parents[2]
 STUDY: dict[str, Any] = {

@@ -12,12 +12,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mmrepro.columns import SPLITS
-from mmrepro.config import DatasetConfig, Split
+from mmrepro.config.dataset import DatasetConfig, Split
 from mmrepro.datasets.filters import k_core
 from mmrepro.datasets.interactions import PreparedDataset, load_items, load_users
 from mmrepro.datasets.prepare import prepare
 from mmrepro.errors import MmreproError
-from mmrepro.provenance import read_json, write_json
+from mmrepro.records.files import read_json, write_json
 
 QUICK = settings(max_examples=60, deadline=None)
 KINDS = ("random-per-user", "time-per-user", "global-time", "leave-one-out")

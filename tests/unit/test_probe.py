@@ -15,7 +15,7 @@ from planted import planted_content, write_planted
 from sklearn.metrics import ndcg_score
 from sklearn.metrics.pairwise import cosine_similarity
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation import probe as module
@@ -28,8 +28,8 @@ from mmrepro.evaluation.item_neighbours import (
     popular_neighbours,
 )
 from mmrepro.evaluation.probe import history_scorer, last_items, probe, random_zero_shot
-from mmrepro.features.table import FeatureTable
-from mmrepro.provenance import read_json, write_json
+from mmrepro.features.matrix import FeatureMatrix
+from mmrepro.records.files import read_json, write_json
 
 # Item 5 has a row of zeros; user 2 has both training items at one time; user 3 has no training item.
 FEATURES = [[2, 0], [0, 3], [1, 0], [0, 1], [3, 4], [0, 0]]
@@ -61,7 +61,7 @@ def write_toy(folder: Path, rows: list[tuple[Any, ...]] = ROWS) -> Path:
 def write_features(folder: Path, matrices: dict[str, Any], **record: Any) -> Path:
     known = {"feature_set": "vectors", "item_list_hash": "1" * 64, "missing": [], "n_missing": 0}
     for modality, matrix in matrices.items():
-        FeatureTable(np.array(matrix, dtype=np.float32), modality, {**known, **record}).save(folder)
+        FeatureMatrix(np.array(matrix, dtype=np.float32), modality, {**known, **record}).save(folder)
     return folder
 
 

@@ -24,19 +24,20 @@ from planted import (
     write_planted,
 )
 
-from mmrepro.config import RELEASED_SWITCHES, Protocol, ProtocolConfig, RunSpec
-from mmrepro.config_study import StudyConfig
+from mmrepro.config.protocol import RELEASED_SWITCHES, Protocol, ProtocolConfig
+from mmrepro.config.run import RunSpec
+from mmrepro.config.study import StudyConfig
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.evaluation.ranking import make_scorer
 from mmrepro.models.base import ItemContent, Model
 from mmrepro.models.cm3 import CM3
-from mmrepro.planning import plan_of_file
-from mmrepro.provenance import read_json, write_json
+from mmrepro.records.files import read_json, write_json
+from mmrepro.runtime.seeds import derive_seed
+from mmrepro.study.resolve import plan_of_file
 from mmrepro.training.run import train
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
 from mmrepro.training.selection import select
-from mmrepro.training.trainer import derive_seed
 
 FAIR = Protocol()
 

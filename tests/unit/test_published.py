@@ -7,10 +7,10 @@ import pytest
 from hand_made import REPOSITORY, STUDY_FILE, make_root, write_alignment, write_all, write_probe, write_run
 
 from mmrepro.errors import MmreproError
+from mmrepro.housekeeping.publish import publish_reference
 from mmrepro.records.fingerprint import training_fingerprint
-from mmrepro.provenance import is_committed
-from mmrepro.reporting.publish import publish_reference
-from mmrepro.reporting.published import COLUMNS, load_published
+from mmrepro.records.provenance import is_committed
+from mmrepro.reporting.literature import COLUMNS, load_published
 
 
 @pytest.fixture
@@ -124,10 +124,10 @@ def test_a_study_that_was_edited_meanwhile_is_published_if_the_code_is_todays_an
     for run in plan.runs:
         write_run(tmp_path, run, [0.5], git={"commit": "a" * 40, "dirty": True}, code=training_fingerprint("lightgcn"))
     target = tmp_path / "results/reference"
-    monkeypatch.setattr("mmrepro.reporting.publish.is_committed", lambda folder: False)
+    monkeypatch.setattr("mmrepro.housekeeping.publish.is_committed", lambda folder: False)
     with pytest.raises(MmreproError, match="made from uncommitted code"):
         publish_reference(STUDY_FILE, target, tmp_path)
-    monkeypatch.setattr("mmrepro.reporting.publish.is_committed", lambda folder: True)
+    monkeypatch.setattr("mmrepro.housekeeping.publish.is_committed", lambda folder: True)
     assert (publish_reference(STUDY_FILE, target, tmp_path) / "runs.jsonl").is_file()
     shutil.rmtree(tmp_path / plan.runs[0].folder)
     write_run(tmp_path, plan.runs[0], [0.5], git={"commit": None, "dirty": None}, code=training_fingerprint("lightgcn"))

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation import ranking
 from mmrepro.evaluation.ranking import NO_ITEM, RankedLists, make_scorer, rank, top_k

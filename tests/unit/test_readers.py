@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mmrepro.config import DatasetConfig
-from mmrepro.config_files import load_dataset
+from mmrepro.config.dataset import DatasetConfig
+from mmrepro.config.files import load_dataset
 from mmrepro.datasets.raw import json_lines
 from mmrepro.datasets.readers import load_reader, movielens
 from mmrepro.datasets.readers.mmrec import read

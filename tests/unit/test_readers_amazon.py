@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mmrepro.config import DatasetConfig
+from mmrepro.config.dataset import DatasetConfig
 from mmrepro.datasets.prepare import prepare
 from mmrepro.datasets.raw import RawDataset
 from mmrepro.datasets.readers import load_reader

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mmrepro.config import DatasetConfig
+from mmrepro.config.dataset import DatasetConfig
 from mmrepro.datasets.readers.microlens import read
 from mmrepro.errors import MmreproError
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from mmrepro.__main__ import main
-from mmrepro.config import DatasetConfig
+from mmrepro.config.dataset import DatasetConfig
 from mmrepro.datasets.interactions import PreparedDataset, load_items, load_users
 from mmrepro.datasets.prepare import prepare
 from mmrepro.datasets.raw import RawDataset

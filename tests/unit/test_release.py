@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from snakemake.persistence.file import FilePersistence
 
 from mmrepro.errors import MmreproError
-from mmrepro.provenance import file_sha256
-from mmrepro.release import METADATA, RECORD, _read_record, _record_file, restore, track_raw
+from mmrepro.housekeeping.release import METADATA, RECORD, _read_record, _record_file, restore, track_raw
+from mmrepro.records.files import file_sha256
 
 URL = "https://example.org/shop.inter"
 

@@ -23,9 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmrepro.errors import MmreproError
-from mmrepro.reporting.degree_figure import at_least, draw_degrees
+from mmrepro.housekeeping.publish import show
+from mmrepro.reporting.figures.degrees import at_least, draw_degrees
 from mmrepro.reporting.products import table_files
-from mmrepro.reporting.publish import show
 from mmrepro.reporting.render import Block, Cell, Table, to_latex, to_markdown
 
 

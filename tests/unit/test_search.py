@@ -8,17 +8,18 @@ import pytest
 from planted import SMALL, write_planted
 from test_plan import folders, plan, the_run
 
-import mmrepro.training.search as job
-from mmrepro.config import Protocol, RunSpec
-from mmrepro.config_files import load_yaml
+import mmrepro.training.tpe as job
+from mmrepro.config.files import load_yaml
+from mmrepro.config.protocol import Protocol
+from mmrepro.config.run import RunSpec
 from mmrepro.errors import MmreproError
+from mmrepro.records.files import read_json, write_json
 from mmrepro.records.fingerprint import training_fingerprint
-from mmrepro.layout import Layout
-from mmrepro.planning import plan_of_file
-from mmrepro.provenance import read_json, write_json
-from mmrepro.search import SequentialSearch, combinations, shuffled
-from mmrepro.training.search import search
+from mmrepro.study.layout import Layout
+from mmrepro.study.resolve import plan_of_file
+from mmrepro.study.space import SequentialSearch, combinations, shuffled
 from mmrepro.training.selection import select
+from mmrepro.training.tpe import search
 
 ROOT = Path(__file__).parents[2]
 SPACE: dict[str, list[Any]] = {"gamma": [0.5, 0.7, 0.9], "n_layers": [1, 2]}
@@ -157,7 +158,7 @@ def test_a_sequential_search_is_one_job_whose_trials_the_plan_reads_from_its_fil
     assert (selection.sequential.budget, selection.sequential.seed, selection.sequential.space) == (3, 7, SPACE)
     rows = [{"parameters": {"gamma": 0.9, "n_layers": 1}}, {"parameters": {"gamma": 0.5, "n_layers": 2}}]
     write_json(tmp_path / selection.path, {"parameters": rows[0]["parameters"], "trials": rows})
-    from mmrepro.planning import make_plan
+    from mmrepro.study.resolve import make_plan
 
     after = make_plan(before.study, tmp_path, str(path))
     assert values_of(after.trials, "gamma", "n_layers") == [(0.9, 1), (0.5, 2)]
@@ -312,7 +313,7 @@ def test_a_protocol_that_rounds_makes_ties_that_the_first_trial_wins(tmp_path: P
 
 @pytest.mark.parametrize("edit", [lambda s: s | {"budget": 0}, lambda s: {k: v for k, v in s.items() if k != "space"}])
 def test_settings_of_the_command_are_checked(edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    from mmrepro.config_files import validate
+    from mmrepro.config.files import validate
 
     with pytest.raises(MmreproError, match=r"--settings: key '(budget|space)'"):
         validate(SequentialSearch, edit(settings(2).model_dump(mode="json")), "--settings")

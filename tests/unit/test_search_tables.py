@@ -13,9 +13,9 @@ from hand_made import (
     write_winner,
 )
 
-from mmrepro.plan import Plan
+from mmrepro.reporting.figures.search import best_so_far
 from mmrepro.reporting.products import SEARCH_FIGURE, table_files
-from mmrepro.reporting.search_figure import best_so_far
+from mmrepro.study.plan import Plan
 
 
 def test_times_stand_in_the_cost_table_and_nowhere_else(whole: Path) -> None:

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from hand_made import ABLATION, CODE, USERS, make_root, write_run
 
-from mmrepro.plan import Plan
-from mmrepro.reporting.comparisons import comparison_frame
+from mmrepro.reporting.figures.sensitivity import draw_sensitivity
 from mmrepro.reporting.products import SENSITIVITY_FIGURE, sensitivities, table_files
-from mmrepro.reporting.sensitivity_figure import draw_sensitivity
+from mmrepro.reporting.tables.comparisons import comparison_frame
+from mmrepro.study.plan import Plan
 
 GAMMA = {f"gamma {value}": {"parameters": {"gamma": value}} for value in (0.9, 0.1)}
 

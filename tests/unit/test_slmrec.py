@@ -17,7 +17,7 @@ from planted import (
 )
 from torch import Tensor
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.ranking import make_scorer
 from mmrepro.models.base import ItemContent

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrepro.columns import SPLITS
-from mmrepro.config import DatasetConfig, Split
+from mmrepro.config.dataset import DatasetConfig, Split
 from mmrepro.datasets.splits import split_by_time, split_last, split_per_user, split_rows
 from mmrepro.errors import MmreproError
 

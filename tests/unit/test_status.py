@@ -5,8 +5,8 @@ from pathlib import Path
 from filelock import FileLock
 from hand_made import STUDY_FILE, USERS, make_root, write_alignment, write_all, write_probe, write_run, write_winner
 
-from mmrepro.layout import Layout
-from mmrepro.reporting.status import log_file, status
+from mmrepro.housekeeping.status import log_file, status
+from mmrepro.study.layout import Layout
 
 
 def counts(text: str, name: str) -> list[int]:

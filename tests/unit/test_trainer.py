@@ -8,9 +8,10 @@ import pytest
 import torch
 from planted import assert_same_run, planted_model, planted_trainer, same_evaluations, same_parameters, without_seconds
 
-from mmrepro.config import Protocol, ProtocolConfig, RunSpec
+from mmrepro.config.protocol import Protocol, ProtocolConfig
+from mmrepro.config.run import RunSpec
 from mmrepro.errors import MmreproError
-from mmrepro.training.checkpoint import Checkpoint
+from mmrepro.runtime.checkpoint import Checkpoint
 from mmrepro.training.run import set_threads, train
 
 FAIR, RELEASED = Protocol(), ProtocolConfig(base="released").resolve()

@@ -9,12 +9,12 @@ import yaml
 from checkout import Checkout, copy_project
 from published_mirror import DATASETS, make_mirror
 
-from mmrepro.config_files import load_dataset, load_feature_set
+from mmrepro.config.files import load_dataset, load_feature_set
 from mmrepro.datasets.fetch import fetch
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.datasets.prepare import prepare
 from mmrepro.features.extract import extract
-from mmrepro.planning import plan_of_file
+from mmrepro.study.resolve import plan_of_file
 
 pytestmark = pytest.mark.slow
 

@@ -7,13 +7,14 @@ import pytest
 from checkout import ROOT, Checkout
 
 from mmrepro.columns import Columns
-from mmrepro.config import Protocol, RunSpec
-from mmrepro.config_files import load_feature_set
+from mmrepro.config.files import load_feature_set
+from mmrepro.config.protocol import Protocol
+from mmrepro.config.run import RunSpec
 from mmrepro.datasets.interactions import load_items
 from mmrepro.features.derived import derive_table
 from mmrepro.features.item_graph import build_item_graph
-from mmrepro.features.table import FeatureTable
-from mmrepro.provenance import read_json
+from mmrepro.features.matrix import FeatureMatrix
+from mmrepro.records.files import read_json
 from mmrepro.training.run import train
 
 pytestmark = pytest.mark.slow
@@ -39,7 +40,7 @@ def shuffled_among_items(prepared: Path, features: Path, output: Path) -> Path:
     config = load_feature_set(ROOT / f"config/features/{FEATURES}--shuffled.yaml")
     keys = load_items(prepared)[Columns.KEY].tolist()
     for modality in MODALITIES:
-        derive_table(FeatureTable.load(features, modality), config, keys).save(output)
+        derive_table(FeatureMatrix.load(features, modality), config, keys).save(output)
         build_item_graph(output, modality, NEIGHBOURS, output)
     return output
 

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from checkout import Checkout, copy_project
 
-from mmrepro.config import DatasetConfig
-from mmrepro.config_files import load_dataset
+from mmrepro.config.dataset import DatasetConfig
+from mmrepro.config.files import load_dataset
 from mmrepro.datasets.fetch import fetch
-from mmrepro.provenance import file_sha256
+from mmrepro.records.files import file_sha256
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

@@ -12,13 +12,14 @@ import pandas as pd
 import pytest
 import torch
 
-from mmrepro.config import Protocol, RunSpec
-from mmrepro.features.devices import torch_threads
+from mmrepro.config.protocol import Protocol
+from mmrepro.config.run import RunSpec
 from mmrepro.features.item_graph import build_item_graph
-from mmrepro.features.table import FeatureTable
-from mmrepro.provenance import write_json
+from mmrepro.features.matrix import FeatureMatrix
+from mmrepro.records.files import write_json
+from mmrepro.runtime.checkpoint import CHECKPOINT_EVERY
+from mmrepro.runtime.devices import torch_threads
 from mmrepro.training.run import train
-from mmrepro.training.trainer import CHECKPOINT_EVERY
 
 N_USERS, N_ITEMS, EPOCHS, THREADS = 400, 200, 14, 2
 SHORTEST_LIFE, LONGEST_LIFE = 4, 7  # epochs; checkpoints are 5 apart, so a short life may be in vain
@@ -43,7 +44,7 @@ def prepared(tmp_path: Path) -> Path:
             "encoder": {"encoder": "published", "file": "none"}, "weights": "none", "item_list_hash": "1" * 64,
             "n_missing": 0,
         }  # fmt: skip
-        FeatureTable(matrix, modality, record).save(tmp_path / "features")
+        FeatureMatrix(matrix, modality, record).save(tmp_path / "features")
         build_item_graph(tmp_path / "features", modality, 10, tmp_path / "features")
     return folder
 

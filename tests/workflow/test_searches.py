@@ -8,7 +8,7 @@ import pytest
 import yaml
 from checkout import Checkout
 
-from mmrepro.planning import plan_of_file
+from mmrepro.study.resolve import plan_of_file
 
 pytestmark = pytest.mark.slow
 

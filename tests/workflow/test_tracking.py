@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from mmrepro.errors import MmreproError
-from mmrepro.plan import Plan, PlannedAlignment, PlannedRun, complete
-from mmrepro.planning import plan_of_file
-from mmrepro.tracking import import_runs
+from mmrepro.housekeeping.tracking import import_runs
+from mmrepro.study.plan import Plan, PlannedAlignment, PlannedRun, complete
+from mmrepro.study.resolve import plan_of_file
 
 ROOT = Path(__file__).parents[2]
 STUDY = Path("config/studies/tiny.yaml")

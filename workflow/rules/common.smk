@@ -4,17 +4,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
-from mmrepro.config_study import StudyConfig
-from mmrepro.config_features import AlignRecEncoder
-from mmrepro.config_files import validate
+from mmrepro.config.study import StudyConfig
+from mmrepro.config.features import AlignRecEncoder
+from mmrepro.config.files import validate
 from mmrepro.errors import MmreproError
 from mmrepro.features.weights import local_weights
 from mmrepro.records.fingerprint import fingerprint
-from mmrepro.layout import NO_FEATURES, Layout
-from mmrepro.plan import complete, plan_hash
-from mmrepro.planning import make_plan
+from mmrepro.study.layout import NO_FEATURES, Layout
+from mmrepro.study.plan import complete, plan_hash
+from mmrepro.study.resolve import make_plan
 from mmrepro.reporting.products import table_files
-from mmrepro.reporting.published import published_files as published_numbers
+from mmrepro.reporting.literature import published_files as published_numbers
 
 
 def study_file():

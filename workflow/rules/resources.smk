@@ -1,6 +1,6 @@
 """What a job needs: threads, memory, minutes, graphics cards."""
 
-from mmrepro.needs import memory_mb, minutes, width
+from mmrepro.study.needs import memory_mb, minutes, width
 
 
 def dataset_memory(stage):

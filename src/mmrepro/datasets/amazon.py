@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import IMAGE_URL, Columns
-from mmrepro.config import DatasetConfig, Strict
-from mmrepro.config_files import validate
+from mmrepro.config.base import Strict
+from mmrepro.config.dataset import DatasetConfig
+from mmrepro.config.files import validate
 from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, first_of_each, gzip_lines, json_lines, parse_line
 from mmrepro.errors import MmreproError
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import requests
 
-from mmrepro.config import DatasetConfig, SourceFile
+from mmrepro.config.dataset import DatasetConfig, RawFile
 from mmrepro.datasets.download import Retry, download
 from mmrepro.datasets.google_drive import SCHEME, GoogleDrive
 from mmrepro.datasets.readers import load_reader
 from mmrepro.errors import MmreproError
-from mmrepro.provenance import atomic_path, file_sha256, write_json
+from mmrepro.records.files import atomic_path, file_sha256, write_json
 
 MANIFEST = "MANIFEST.json"
 COPY_BLOCK = 1024 * 1024
@@ -61,13 +61,13 @@ def fetch(config: DatasetConfig, output: Path, mirror: Path | None, retry: Retry
     write_json(output / MANIFEST, {"dataset": config.dataset, "files": entries})
 
 
-def _is_absent(config: DatasetConfig, source: SourceFile, mirror: Path | None) -> bool:
+def _is_absent(config: DatasetConfig, source: RawFile, mirror: Path | None) -> bool:
     if mirror is None:
         return source.url is None
     return not (mirror / config.folder / source.name).exists()
 
 
-def _check_obtainable(config: DatasetConfig, source: SourceFile, mirror: Path | None) -> None:
+def _check_obtainable(config: DatasetConfig, source: RawFile, mirror: Path | None) -> None:
     """Refuse before anything is moved."""
     path = PurePosixPath(source.name)
     place = f"{config.folder}/{source.name}"
@@ -88,11 +88,11 @@ def _check_obtainable(config: DatasetConfig, source: SourceFile, mirror: Path | 
         raise MmreproError(f"{found}: no such {kind}; put it there or unset MMREPRO_MIRROR")
 
 
-def _download_all(config: DatasetConfig, sources: list[SourceFile], output: Path, retry: Retry) -> list[dict[str, Any]]:
+def _download_all(config: DatasetConfig, sources: list[RawFile], output: Path, retry: Retry) -> list[dict[str, Any]]:
     with requests.Session() as session:
         drive = GoogleDrive(session, retry)
 
-        def obtain(source: SourceFile, part: Path) -> str:
+        def obtain(source: RawFile, part: Path) -> str:
             """Download to `part` and return the SHA-256."""
             url = str(source.url)
             address = drive.address(url) if url.startswith(SCHEME) else url
@@ -102,7 +102,7 @@ def _download_all(config: DatasetConfig, sources: list[SourceFile], output: Path
 
 
 def _download(
-    config: DatasetConfig, source: SourceFile, output: Path, obtain: Callable[[SourceFile, Path], str]
+    config: DatasetConfig, source: RawFile, output: Path, obtain: Callable[[RawFile, Path], str]
 ) -> dict[str, Any]:
     """Download a file unless it is there and known to be right."""
     final = output / source.name
@@ -121,7 +121,7 @@ def _download(
     return _entry(source.name, size, sha256, str(source.url))
 
 
-def _copy(config: DatasetConfig, source: SourceFile, mirror: Path, output: Path) -> list[dict[str, Any]]:
+def _copy(config: DatasetConfig, source: RawFile, mirror: Path, output: Path) -> list[dict[str, Any]]:
     """Copy a file or a folder from the mirror."""
     origin, final = mirror / config.folder / source.name, output / source.name
     if source.folder:
@@ -132,7 +132,7 @@ def _copy(config: DatasetConfig, source: SourceFile, mirror: Path, output: Path)
     return [_entry(source.name, size, sha256, "mirror")]
 
 
-def _copy_folder(config: DatasetConfig, source: SourceFile, origin: Path, final: Path) -> list[dict[str, Any]]:
+def _copy_folder(config: DatasetConfig, source: RawFile, origin: Path, final: Path) -> list[dict[str, Any]]:
     """Copy a folder whole; its size is the sum, its SHA-256 that of the listing `sha256sum` prints, sorted by name."""
     names = sorted(path.relative_to(origin).as_posix() for path in origin.rglob("*") if path.is_file())
     if not names:
@@ -162,14 +162,14 @@ def _copy_hashed(origin: Path, target: Path) -> tuple[int, str]:
     return size, hasher.hexdigest()
 
 
-def _remove_left_out(config: DatasetConfig, present: list[SourceFile], output: Path) -> None:
+def _remove_left_out(config: DatasetConfig, present: list[RawFile], output: Path) -> None:
     """What an earlier call brought and this one does not know; a folder stays, others may have filled it since."""
     for source in config.files:
         if source not in present and not source.folder:
             (output / source.name).unlink(missing_ok=True)
 
 
-def _check_content(config: DatasetConfig, source: SourceFile, size: int, sha256: str) -> None:
+def _check_content(config: DatasetConfig, source: RawFile, size: int, sha256: str) -> None:
     where = f"data set '{config.dataset}': '{source.name}'"
     fix = "get the file again, or correct config/datasets if the publisher has changed it"
     if source.bytes is not None and size != source.bytes:

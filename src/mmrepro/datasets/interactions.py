@@ -10,7 +10,7 @@ import pandas as pd
 
 from mmrepro.columns import SPLITS, Columns
 from mmrepro.errors import MmreproError
-from mmrepro.provenance import read_json
+from mmrepro.records.files import read_json
 
 INTERACTIONS, ITEMS, USERS, STATISTICS = "interactions.parquet", "items.parquet", "users.parquet", "statistics.json"
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import IMAGE_REASON, SPLITS, TRAIN, Columns
-from mmrepro.config import DatasetConfig, Expected
+from mmrepro.config.dataset import DatasetConfig, Expected
 from mmrepro.datasets.filters import PAIR, k_core
 from mmrepro.datasets.interactions import INTERACTIONS, ITEMS, STATISTICS, USERS
 from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset
@@ -24,7 +24,7 @@ from mmrepro.datasets.readers import load_reader
 from mmrepro.datasets.splits import split_rows
 from mmrepro.datasets.statistics import count, prepared_statistics
 from mmrepro.errors import MmreproError
-from mmrepro.provenance import atomic_path, write_json
+from mmrepro.records.files import atomic_path, write_json
 
 NO_IMAGE = "no image"
 
@@ -135,7 +135,7 @@ def _without_duplicates(rows: pd.DataFrame, steps: list[dict[str, Any]]) -> pd.D
 
 def _described(items: pd.DataFrame, raw: Path) -> pd.DataFrame:
     """Item records by key: downloaded images filled in, and why an item that was asked for has none."""
-    from mmrepro.datasets.images import OK, load_images
+    from mmrepro.datasets.image_download import OK, load_images
 
     records = items.set_index(Columns.KEY).assign(**{IMAGE_REASON: None})
     entries = load_images(raw)
@@ -174,7 +174,7 @@ def _with_content(
 
 def _usable_images(files: pd.Series, config: DatasetConfig, raw: Path) -> np.ndarray:
     """Whether each file is an image; those of a download were looked at when they came."""
-    from mmrepro.datasets.images import OK, check_image, load_images
+    from mmrepro.datasets.image_download import OK, check_image, load_images
 
     checked = {entry.file for entry in load_images(raw).values()}
     smallest_side = config.images.smallest_side if config.images else 1

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import SPLITS, TRAIN, Columns
-from mmrepro.config import DatasetConfig, Split
+from mmrepro.config.dataset import DatasetConfig, Split
 from mmrepro.errors import MmreproError
 
 SPLIT_TYPE = pd.CategoricalDtype(list(SPLITS))

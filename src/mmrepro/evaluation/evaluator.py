@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import TEST, TRAIN, VALID, Columns
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.evaluation.metrics import hits, overall_metrics, per_user_metrics
 from mmrepro.evaluation.ranking import NO_ITEM, RankedLists, Scorer, rank

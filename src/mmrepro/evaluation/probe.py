@@ -22,18 +22,18 @@ import torch
 from torch import Tensor
 
 from mmrepro.columns import TEST, TRAIN, VALID, Columns
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.datasets.interactions import STATISTICS, PreparedDataset
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.evaluation.item_neighbours import cf_neighbours, interaction_matrix, neighbour_recall, popular_neighbours
 from mmrepro.evaluation.ranking import NO_ITEM, Scorer
-from mmrepro.features.table import FeatureTable
-from mmrepro.records.fingerprint import fingerprint
+from mmrepro.features.matrix import FeatureMatrix
 from mmrepro.ops.content import unified_matrix
 from mmrepro.ops.losses import unit
 from mmrepro.ops.neighbours import nearest_neighbours
-from mmrepro.provenance import read_json, write_json
+from mmrepro.records.files import read_json, write_json
+from mmrepro.records.fingerprint import fingerprint
 
 ALL = "all"
 NEIGHBOURS = (10, 20, 50)
@@ -67,7 +67,7 @@ def probe(
     """
     dataset = PreparedDataset.load(prepared)
     item_list_hash = read_json(prepared / STATISTICS)["item_list_hash"]
-    tables = {m: FeatureTable.load(features, m, dataset.n_items, item_list_hash) for m in modalities}
+    tables = {m: FeatureMatrix.load(features, m, dataset.n_items, item_list_hash) for m in modalities}
     matrices = {m: torch.from_numpy(np.asarray(table.matrix, dtype=np.float32)) for m, table in tables.items()}
     measures = _Measures(dataset, cutoffs)
     probes = [measures.probe(modality, matrix) for modality, matrix in matrices.items()]

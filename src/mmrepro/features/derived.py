@@ -7,17 +7,17 @@ from typing import Literal
 
 import numpy as np
 
-from mmrepro.config_features import CHANGES, FeatureSetConfig
+from mmrepro.config.features import CHANGES, FeatureSetConfig
 from mmrepro.errors import MmreproError
-from mmrepro.features.encoders import fill_missing
-from mmrepro.features.table import FeatureTable
+from mmrepro.features.encoders.base import fill_missing
+from mmrepro.features.matrix import FeatureMatrix
 
 Treatment = Literal["mean", "zero", "error"]
 SEED = 0
 CHUNK = 1024  # rows that are held in float64 at once
 
 
-def derive_table(table: FeatureTable, config: FeatureSetConfig, keys: Sequence[str]) -> FeatureTable:
+def derive_table(table: FeatureMatrix, config: FeatureSetConfig, keys: Sequence[str]) -> FeatureMatrix:
     """Return the table of a derived feature set.
 
     Parameters
@@ -31,7 +31,7 @@ def derive_table(table: FeatureTable, config: FeatureSetConfig, keys: Sequence[s
 
     Returns
     -------
-    FeatureTable
+    FeatureMatrix
         Not saved. The record's `change` says what was changed; missing items keep their reason where they have one.
 
     Raises
@@ -61,7 +61,7 @@ def derive_table(table: FeatureTable, config: FeatureSetConfig, keys: Sequence[s
         "n_missing": len(reasons),
         "missing": [{"item": i, "key": str(keys[i]), "reason": reasons[i]} for i in sorted(reasons)],
     }
-    return FeatureTable(matrix, table.modality, {**table.record, **changes})
+    return FeatureMatrix(matrix, table.modality, {**table.record, **changes})
 
 
 def change_of(config: FeatureSetConfig) -> str | None:
@@ -127,7 +127,7 @@ def lost_sources(
 
 
 def _masked(
-    table: FeatureTable, lost: np.ndarray, reasons: dict[int, str], treatment: Treatment, origin: str
+    table: FeatureMatrix, lost: np.ndarray, reasons: dict[int, str], treatment: Treatment, origin: str
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Rows of items that lost the table's modality count as missing; those that were missing before keep their reason."""
     reasons = {**dict.fromkeys(np.flatnonzero(lost == table.modality).tolist(), "masked"), **reasons}
@@ -138,7 +138,7 @@ def _masked(
     return matrix, reasons
 
 
-def _noise_like(table: FeatureTable) -> np.ndarray:
+def _noise_like(table: FeatureMatrix) -> np.ndarray:
     """Gaussian noise of the matrix's shape and type, each column with its mean and variance; modalities differ."""
     generator = np.random.default_rng([SEED, *table.modality.encode()])
     mean = table.matrix.mean(axis=0, dtype=np.float64)

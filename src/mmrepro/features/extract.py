@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import MASKED, Columns
-from mmrepro.config import nearest
-from mmrepro.config_features import AlignRecEncoder, Encoder, FeatureSetConfig, NeuralEncoder
+from mmrepro.config.base import nearest
+from mmrepro.config.features import AlignRecEncoder, Encoder, FeatureSetConfig, NeuralEncoder
 from mmrepro.datasets.interactions import STATISTICS, load_items
 from mmrepro.errors import MmreproError
 from mmrepro.features.derived import change_of, derive_table, lost_sources
-from mmrepro.features.devices import torch_threads
-from mmrepro.features.encoders import Encoded, fill_missing, load_encoder
+from mmrepro.features.encoders.base import Encoded, fill_missing, load_encoder
+from mmrepro.features.matrix import FeatureMatrix
 from mmrepro.features.shards import Shards
-from mmrepro.features.table import FeatureTable
 from mmrepro.features.weights import weights_label
+from mmrepro.records.files import atomic_path, read_json
 from mmrepro.records.fingerprint import fingerprint
-from mmrepro.provenance import atomic_path, read_json
+from mmrepro.runtime.devices import torch_threads
 
 
 def extract(
@@ -63,7 +63,7 @@ def extract(
         lost = lost_sources(len(items), config.masked_share, config.sources)
         items = items.assign(**{MASKED: pd.Series(lost, index=items.index).replace("", None)})
     elif config.name.kind:
-        table = FeatureTable.load(output.with_name(config.base), modality, len(items), item_list_hash)
+        table = FeatureMatrix.load(output.with_name(config.base), modality, len(items), item_list_hash)
         derive_table(table, config, items[Columns.KEY].tolist()).save(output)
         return
     if isinstance(encoder, AlignRecEncoder) and pretrained is not None:
@@ -90,7 +90,7 @@ def extract(
     }
     if encoded.texts is not None:
         _write_descriptions(encoded.texts, output / f"{modality}.descriptions.parquet")
-    FeatureTable(encoded.matrix, modality, record).save(output)
+    FeatureMatrix(encoded.matrix, modality, record).save(output)
     shards.clear()
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmrepro.errors import MmreproError
-from mmrepro.features.table import FeatureTable, load_record
-from mmrepro.provenance import atomic_path
+from mmrepro.features.matrix import FeatureMatrix, load_record
+from mmrepro.records.files import atomic_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +39,7 @@ def build_item_graph(features: Path, modality: str, k: int, output: Path) -> Non
 
     from mmrepro.ops.neighbours import nearest_neighbours
 
-    table = FeatureTable.load(features, modality)
+    table = FeatureMatrix.load(features, modality)
     indices, cosines = nearest_neighbours(torch.from_numpy(table.matrix), k)
     with atomic_path(_file(output, modality)) as temporary, temporary.open("wb") as handle:
         np.savez(

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mmrepro.config import content_hash
-from mmrepro.provenance import atomic_path
+from mmrepro.config.base import content_hash
+from mmrepro.records.files import atomic_path
 
 Arrays = dict[str, np.ndarray]
 Advance = Callable[[int], object]

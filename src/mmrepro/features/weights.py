@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmrepro.config_features import Encoder, MultimodalLanguageEncoder, OpenClipEncoder, SentenceEncoder
+from mmrepro.config.features import Encoder, MultimodalLanguageEncoder, OpenClipEncoder, SentenceEncoder
 
 OFFLINE = "offline"
 

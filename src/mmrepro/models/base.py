@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -14,7 +13,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmrepro.config import Protocol, Strict, nearest
+from mmrepro.config.base import Strict, nearest
+from mmrepro.config.model import model_names
+from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.ops.dense import linear_of_constant
 from mmrepro.ops.graphs import SparseGraph
@@ -192,11 +193,6 @@ def require_features(content: ItemContent, model: str) -> dict[str, Tensor]:
     if not content.features:
         raise MmreproError(f"model '{model}' needs item features; name a feature set under `features` in the study")
     return content.features
-
-
-def model_names() -> list[str]:
-    """Return the names of all models: the files beside this one."""
-    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in ("__init__", "base"))
 
 
 def model_class(name: str) -> type[Model]:

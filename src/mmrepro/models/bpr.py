@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import Batch, ItemContent, Model, TrainedParameters, TrainingInteractions, xavier_normal
 from mmrepro.ops.losses import bpr, embedding_norm
 

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import (
     Batch,
     ContentParameters,
@@ -19,9 +19,9 @@ from mmrepro.models.base import (
     require_features,
     xavier_normal,
 )
+from mmrepro.ops.feature_tower import FeatureTower, propagate_modalities
 from mmrepro.ops.graphs import user_item_graph
 from mmrepro.ops.losses import bpr_log_sigmoid
-from mmrepro.ops.towers import FeatureTower, propagate_modalities
 from mmrepro.ops.user_neighbours import UserGraph, users_with_common_items
 
 

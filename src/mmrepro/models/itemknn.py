@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import ItemContent, Model, ModelParameters, TrainingInteractions
 from mmrepro.ops.cooccurrence import cooccurrence_blocks, history_matrix
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import (
     Batch,
     ContentParameters,

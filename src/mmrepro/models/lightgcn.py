@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import Batch, ItemContent, Model, TrainedParameters, TrainingInteractions, xavier_uniform
 from mmrepro.ops.graphs import layer_mean, user_item_graph
 from mmrepro.ops.losses import bpr, embedding_norm

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import (
     Batch,
     ContentParameters,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 PACKAGE = "mmrepro"
 ROOT = Path(__file__).parents[1]
-RECORDERS = ("errors", "records", "provenance", "meter", "energy", "runtime.meter", "runtime.energy", "training.recorder")
+RECORDERS = ("errors", "records", "runtime.meter", "runtime.energy", "training.recorder")
 """Modules and packages that record results or say what is wrong, and decide no number: edits there rerun nothing."""
 PRINTERS = ("print",)
 """Functions whose calls only tell somebody something."""
@@ -71,7 +71,7 @@ class Module:
         for statement in ast.parse(_file(name).read_text()).body:
             for defined in _defined(statement):
                 self.statements[defined] = statement
-            self.imports.update(_imports(ast.walk(statement)))
+            self.imports.update(imported_names(ast.walk(statement)))
 
     def resolve(self, name: str) -> Binding | Reference | None:
         """Return what a global name of the module stands for: one of its definitions, or what an import bound."""
@@ -110,7 +110,7 @@ def _members(statement: ast.ClassDef) -> dict[str, ast.Assign]:
     return found
 
 
-def _imports(nodes: Iterable[ast.AST]) -> dict[str, Binding]:
+def imported_names(nodes: Iterable[ast.AST]) -> dict[str, Binding]:
     """Names that import statements among the nodes bind."""
     found: dict[str, Binding] = {}
     for node in nodes:
@@ -124,7 +124,8 @@ def _imports(nodes: Iterable[ast.AST]) -> dict[str, Binding]:
             for alias in node.names:
                 path = f"{module}.{alias.name}".strip(".")
                 is_module = inside and _file(path).is_file()
-                found[alias.asname or alias.name] = Binding(*((path, None) if is_module else (module, alias.name)), inside)
+                binding = Binding(path, None, inside) if is_module else Binding(module, alias.name, inside)
+                found[alias.asname or alias.name] = binding
     return found
 
 

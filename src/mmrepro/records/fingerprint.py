@@ -21,17 +21,17 @@ from mmrepro.records.definitions import Reference, bases_of, definition, module
 
 STAGES: dict[str, tuple[str, str]] = {
     "fetch": ("datasets.fetch", "fetch"),
-    "images": ("datasets.images", "download_images"),
+    "images": ("datasets.image_download", "download_images"),
     "prepare": ("datasets.prepare", "prepare"),
     "extract": ("features.extract", "extract"),
     "item_graph": ("features.item_graph", "build_item_graph"),
-    "align_content": ("training.align_content", "align_content"),
+    "align_content": ("features.alignment.pretrain", "align_content"),
     "probe": ("evaluation.probe", "probe"),
     "train": ("training.run", "train"),
     "select": ("training.selection", "select"),
-    "search": ("training.search", "search"),
-    "tables": ("reporting.tables", "build_tables"),
-    "track": ("tracking", "import_runs"),
+    "search": ("training.tpe", "search"),
+    "tables": ("reporting.build", "build_tables"),
+    "track": ("housekeeping.tracking", "import_runs"),
 }
 
 PARTS = {

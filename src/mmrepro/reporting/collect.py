@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import TEST, VALID, Columns
-from mmrepro.config import content_hash
+from mmrepro.config.base import content_hash
 from mmrepro.errors import MmreproError
-from mmrepro.plan import Plan, PlannedAlignment, PlannedRun, complete
 from mmrepro.reporting.products import METRICS
+from mmrepro.study.plan import Plan, PlannedAlignment, PlannedRun, complete
 
 FLAGS = "flags"
 SELECTED_ON_TEST = "selected on test"

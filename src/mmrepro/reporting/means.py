@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from mmrepro.columns import TEST, Columns
-from mmrepro.config_study import StudyConfig
+from mmrepro.config.study import StudyConfig
 from mmrepro.evaluation.significance import holm, paired_test
-from mmrepro.plan import Plan, PlannedRun
+from mmrepro.study.plan import Plan, PlannedRun
 
 NOT_RUN, NOTHING = "not run", "–"
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))

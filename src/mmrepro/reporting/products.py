@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmrepro.config_study import StudyConfig, Variant
-from mmrepro.plan import Plan
+from mmrepro.config.study import StudyConfig, Variant
+from mmrepro.study.plan import Plan
 
 ACCURACY_METRICS = ("recall", "ndcg", "precision", "map", "hit_rate")
 BEYOND_ACCURACY_METRICS = ("coverage", "novelty")

@@ -12,7 +12,7 @@ import pandas as pd
 from mmrepro.columns import TEST, TRAIN, VALID, Columns
 from mmrepro.datasets.interactions import PreparedDataset, load_items, load_users
 from mmrepro.errors import MmreproError
-from mmrepro.provenance import read_json
+from mmrepro.records.files import read_json
 
 
 def recommend(

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from mmrepro.columns import TEST, VALID, Columns
-from mmrepro.plan import Plan
 from mmrepro.reporting.collect import Collection
+from mmrepro.study.plan import Plan
 
 
 def summary(plan: Plan, collection: Collection, frame: pd.DataFrame) -> dict[str, Any]:

@@ -14,18 +14,21 @@ import torch
 import yaml
 
 from mmrepro.columns import TEST, TRAIN, VALID
-from mmrepro.config import RunSpec, content_hash
+from mmrepro.config.base import content_hash
+from mmrepro.config.run import RunSpec
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator, lists_frame, per_user_frame
 from mmrepro.features.item_graph import load_neighbours
-from mmrepro.features.table import FeatureTable
-from mmrepro.records.fingerprint import training_fingerprint
-from mmrepro.meter import Meter
+from mmrepro.features.matrix import FeatureMatrix
 from mmrepro.models.base import ItemContent, Model, TrainedParameters, TrainingInteractions, build_model, model_class
-from mmrepro.provenance import atomic_path, git_state, read_json, versions, write_json, write_text
-from mmrepro.training.checkpoint import Checkpoint
-from mmrepro.training.trainer import Outcome, Trainer, derive_seed, fit_closed_form, seed_everything
+from mmrepro.records.files import atomic_path, read_json, write_json, write_text
+from mmrepro.records.fingerprint import training_fingerprint
+from mmrepro.records.provenance import git_state, versions
+from mmrepro.runtime.checkpoint import Checkpoint
+from mmrepro.runtime.meter import Meter
+from mmrepro.runtime.seeds import derive_seed, seed_everything
+from mmrepro.training.trainer import Outcome, Trainer, fit_closed_form
 
 LIST_DEPTH = 100
 
@@ -176,7 +179,7 @@ def load_content(
     """Load features and item graphs of a run, and what the record says of them."""
     if spec.features is None or folder is None:
         return ItemContent(), {}
-    tables = {m: FeatureTable.load(folder, m, dataset.n_items, item_list_hash) for m in spec.modalities}
+    tables = {m: FeatureMatrix.load(folder, m, dataset.n_items, item_list_hash) for m in spec.modalities}
     count = int(spec.parameters.get("neighbours", 0))
     neighbours = {m: load_neighbours(folder, m, dataset.n_items, count)[0] for m in tables} if count else {}
     features = {m: torch.from_numpy(np.asarray(t.matrix, dtype=np.float32)) for m, t in tables.items()}

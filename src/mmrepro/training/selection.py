@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrepro.errors import MmreproError
-from mmrepro.provenance import read_json, write_json
+from mmrepro.records.files import read_json, write_json
 
 SELECTION_METRIC = "recall_at_20"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,21 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mmrepro.columns import TEST, VALID
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluation, Evaluator
 from mmrepro.evaluation.ranking import Scorer, make_scorer
 from mmrepro.models.base import Batch, Model, TrainedParameters, TrainingInteractions
-from mmrepro.training.checkpoint import Checkpoint
+from mmrepro.runtime.checkpoint import CHECKPOINT_EVERY, Checkpoint
+from mmrepro.runtime.seeds import derive_seed
 from mmrepro.training.optimiser import Adam
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
 
-CHECKPOINT_EVERY = 5  # epochs
 WATCHED_METRIC = "recall_at_20"
 WATCHED_CUTOFFS = (10, 20)
 
@@ -37,11 +35,6 @@ class Outcome:
     embeddings: tuple[Tensor, Tensor] | None
     history: list[dict[str, Any]]
     best_epoch: int
-
-
-def derive_seed(*keys: object) -> int:
-    """Return a seed in [0, 2^63) from keys such as data set, model and seed number."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, keys)).encode()).digest()[:8], "big") >> 1
 
 
 class Trainer:
@@ -261,12 +254,3 @@ def fit_closed_form(
     scorer = make_scorer(model)
     evaluations = {split: evaluator.evaluate(scorer, split, cutoffs, depth) for split in splits}
     return Outcome(evaluations, model.embed() if model.has_embeddings else None, [], 0)
-
-
-def seed_everything(seed: int) -> None:
-    """Seed all generators before weights are made, and ask for deterministic algorithms."""
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries may use the global generator
-    torch.manual_seed(seed)
-    # the same flag as use_deterministic_algorithms sets, without that function's import of PyTorch's compiler
-    torch.set_deterministic_debug_mode("warn" if torch.cuda.is_available() else "error")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -6,7 +6,8 @@ import importlib
 import pkgutil
 from types import ModuleType
 
-from mmrepro.config import DatasetConfig, nearest
+from mmrepro.config.base import nearest
+from mmrepro.config.dataset import DatasetConfig
 from mmrepro.errors import MmreproError
 
 

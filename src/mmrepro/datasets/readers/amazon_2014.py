@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from mmrepro.columns import Columns
-from mmrepro.config import DatasetConfig
+from mmrepro.config.dataset import DatasetConfig
 from mmrepro.datasets.amazon import ItemRecord, ReviewFields, read_release, read_reviews, wanted_records, words
 from mmrepro.datasets.raw import RawDataset, keys, numbers, read_delimited
 from mmrepro.errors import MmreproError

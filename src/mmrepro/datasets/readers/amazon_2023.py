@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmrepro.config import DatasetConfig
+from mmrepro.config.dataset import DatasetConfig
 from mmrepro.datasets.amazon import ItemRecord, ReviewFields, read_release, read_reviews, wanted_records, words
 from mmrepro.datasets.raw import RawDataset
 

@@ -23,12 +23,12 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import Columns
-from mmrepro.config import DatasetConfig
-from mmrepro.config_files import validate
+from mmrepro.config.dataset import DatasetConfig
+from mmrepro.config.files import validate
 from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, first_of_each, json_lines, numbers
 from mmrepro.datasets.readers.miniature_world import Options, World, make_world, pictures, titles
 from mmrepro.errors import MmreproError
-from mmrepro.provenance import atomic_path
+from mmrepro.records.files import atomic_path
 
 REVIEWS, ITEMS, IMAGES = "reviews.jsonl.gz", "items.jsonl.gz", "images"
 EPOCH = 1_000_000_000  # seconds; invented, as every later time is

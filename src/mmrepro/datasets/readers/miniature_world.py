@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 
-from mmrepro.config import Strict
+from mmrepro.config.base import Strict
 
 DIMENSIONS = 4
 SIDE = 64  # pixels

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import SPLITS, Columns
-from mmrepro.config import DatasetConfig, Strict
-from mmrepro.config_files import validate
+from mmrepro.config.base import Strict
+from mmrepro.config.dataset import DatasetConfig
+from mmrepro.config.files import validate
 from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, numbers, read_delimited, require_columns
 from mmrepro.errors import MmreproError
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from mmrepro.columns import Columns
-from mmrepro.config import DatasetConfig, Strict
-from mmrepro.config_files import validate
+from mmrepro.config.base import Strict
+from mmrepro.config.dataset import DatasetConfig
+from mmrepro.config.files import validate
 from mmrepro.datasets.raw import RawDataset, first_of_each, numbers, read_delimited, require_columns
 from mmrepro.errors import MmreproError
 

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import IMAGE_URL, Columns
-from mmrepro.config import DatasetConfig, Strict, nearest
-from mmrepro.config_files import validate
+from mmrepro.config.base import Strict, nearest
+from mmrepro.config.dataset import DatasetConfig
+from mmrepro.config.files import validate
 from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, existing_file, first_of_each, keys, numbers, read_delimited
 from mmrepro.errors import MmreproError
 

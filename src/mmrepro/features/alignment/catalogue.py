@@ -10,15 +10,15 @@ import pandas as pd
 import torch
 
 from mmrepro.columns import MASKED, Columns
-from mmrepro.config import content_hash
-from mmrepro.config_features import AlignRecEncoder, ImageSource, TextSource, VectorSource
+from mmrepro.config.base import content_hash
+from mmrepro.config.features import AlignRecEncoder, ImageSource, TextSource, VectorSource
+from mmrepro.features.alignment.clip_towers import Towers, load_towers
 from mmrepro.features.alignment.contents import Contents, Square, read_images, read_texts, read_vectors
-from mmrepro.features.alignment.encoder import Part, Parts
-from mmrepro.features.alignment.towers import Towers, load_towers
+from mmrepro.features.alignment.embeddings import Part, Parts
 from mmrepro.features.alignment.vocabulary import ClipTokens, Vocabulary, Words, is_given
 from mmrepro.features.encoders.published import find_file, open_matrix
-from mmrepro.features.images import image_hashes
-from mmrepro.provenance import file_sha256
+from mmrepro.features.pixels import image_hashes
+from mmrepro.records.files import file_sha256
 
 Catalogue = dict[str, Contents]
 

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import MASKED, Columns
-from mmrepro.config import content_hash
+from mmrepro.config.base import content_hash
 from mmrepro.features.alignment.vocabulary import Vocabulary
-from mmrepro.features.encoders import MISSING_TEXT
+from mmrepro.features.encoders.base import MISSING_TEXT
 from mmrepro.features.encoders.published import MISSING_ROW, require_no_infinity
-from mmrepro.features.images import image_preparer, missing_images
-from mmrepro.provenance import atomic_path, read_json, versions, write_json
+from mmrepro.features.pixels import image_preparer, missing_images
+from mmrepro.records.files import atomic_path, read_json, write_json
+from mmrepro.records.provenance import versions
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mmrepro.config_features import AlignmentSource
+from mmrepro.config.features import AlignmentSource
 from mmrepro.features.alignment.catalogue import Catalogue, read_parts
 from mmrepro.features.alignment.objective import Objective
-from mmrepro.features.devices import Device
+from mmrepro.runtime.devices import Device
 
 OTHERS = 100
 """Candidates of a query besides the right one; fewer where the catalogue has fewer."""

@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmrepro.config_features import AlignmentSource, VectorSource
-from mmrepro.features.alignment.encoder import Hidden, Part, Parts, UnifiedEncoder
+from mmrepro.config.features import AlignmentSource, VectorSource
+from mmrepro.features.alignment.embeddings import Hidden, Part, Parts
+from mmrepro.features.alignment.encoder import UnifiedEncoder
 from mmrepro.features.alignment.targets import Target
 
 TEMPERATURE = 0.07

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmrepro.features.alignment.encoder import Part
+from mmrepro.features.alignment.embeddings import Part
 
 if TYPE_CHECKING:
     from mmrepro.features.alignment.vocabulary import Vocabulary

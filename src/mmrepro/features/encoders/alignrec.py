@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import MASKED, Columns
-from mmrepro.config_features import AlignRecEncoder
+from mmrepro.config.features import AlignRecEncoder
 from mmrepro.errors import MmreproError
 from mmrepro.features.alignment.catalogue import Reader, has_any, read_parts
 from mmrepro.features.alignment.encoder import UnifiedEncoder, build_encoder
 from mmrepro.features.alignment.vocabulary import Vocabulary
-from mmrepro.features.devices import Device, choose_device
-from mmrepro.features.encoders import Encoded, gather_rows, state_hash
+from mmrepro.features.encoders.base import Encoded, gather_rows, state_hash
 from mmrepro.features.shards import Advance, Arrays, Shards, shard_size
+from mmrepro.runtime.devices import Device, choose_device
 
 SHARD = 1024
 SETTINGS = ("sources", "architecture", "dim", "layers", "heads")

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import Columns
-from mmrepro.config_features import AmazonImageEncoder
+from mmrepro.config.features import AmazonImageEncoder
 from mmrepro.errors import MmreproError
-from mmrepro.features.encoders import Encoded, require_usable
+from mmrepro.features.encoders.base import Encoded, require_usable
 from mmrepro.features.encoders.published import find_file
 from mmrepro.features.shards import Shards
 

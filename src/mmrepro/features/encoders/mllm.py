@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import Columns
-from mmrepro.config import content_hash
-from mmrepro.config_features import MultimodalLanguageEncoder
-from mmrepro.datasets.images import UnusableImage, open_image
+from mmrepro.config.base import content_hash
+from mmrepro.config.features import MultimodalLanguageEncoder
+from mmrepro.datasets.image_download import UnusableImage, open_image
 from mmrepro.errors import MmreproError
-from mmrepro.features.devices import Device, choose_device
-from mmrepro.features.encoders import Encoded, first_line, require_complete, require_usable, saved_hash, state_hash
+from mmrepro.features.encoders.base import Encoded, first_line, require_complete, require_usable, saved_hash, state_hash
 from mmrepro.features.encoders.sentence_transformers import embed
-from mmrepro.features.images import image_hashes, missing_images, unusable_reason
+from mmrepro.features.pixels import image_hashes, missing_images, unusable_reason
 from mmrepro.features.shards import Advance, Arrays, Shards, shard_size
 from mmrepro.features.weights import weights_label
+from mmrepro.runtime.devices import Device, choose_device
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmrepro.config import nearest
-from mmrepro.config_features import OpenClipEncoder
+from mmrepro.config.base import nearest
+from mmrepro.config.features import OpenClipEncoder
 from mmrepro.errors import MmreproError
-from mmrepro.features.devices import Device, choose_device
-from mmrepro.features.encoders import Encoded, encode_texts, first_line, state_hash
-from mmrepro.features.images import encode_images
+from mmrepro.features.encoders.base import Encoded, encode_texts, first_line, state_hash
+from mmrepro.features.pixels import encode_images
 from mmrepro.features.shards import Advance, Shards
 from mmrepro.features.weights import weights_label
-from mmrepro.provenance import file_sha256
+from mmrepro.records.files import file_sha256
+from mmrepro.runtime.devices import Device, choose_device
 
 TEXT_SHARD = 4096
 

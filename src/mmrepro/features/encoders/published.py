@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mmrepro.config_features import PublishedEncoder
+from mmrepro.config.features import PublishedEncoder
 from mmrepro.errors import MmreproError
-from mmrepro.features.encoders import Encoded, require_usable
+from mmrepro.features.encoders.base import Encoded, require_usable
 from mmrepro.features.shards import Shards
-from mmrepro.provenance import file_sha256
+from mmrepro.records.files import file_sha256
 
 MISSING_ROW = "NaN in the published matrix"
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmrepro.config_features import NeuralEncoder, SentenceEncoder
+from mmrepro.config.features import NeuralEncoder, SentenceEncoder
 from mmrepro.errors import MmreproError
-from mmrepro.features.devices import choose_device
-from mmrepro.features.encoders import Encoded, encode_texts, first_line, saved_hash, state_hash
+from mmrepro.features.encoders.base import Encoded, encode_texts, first_line, saved_hash, state_hash
 from mmrepro.features.shards import Advance, Shards
 from mmrepro.features.weights import OFFLINE, weights_label
+from mmrepro.runtime.devices import choose_device
 
 SHARD = 16_384
 """Texts are sorted by length within a shard, so that the size decides which ones share a batch."""

@@ -1,0 +1,102 @@
+"""What a data set is: where its files come from, how they are read, filtered and split."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from mmrepro.config.base import Name, Strict
+
+
+class RawFile(Strict):
+    """One raw file of a data set: where it comes from and how it is recognised."""
+
+    name: str = Field(description="path inside the data set's folder; a folder when `folder` is true")
+    url: str | None = Field(
+        None,
+        pattern=r"^(https?|gdrive)://",
+        description="where it is downloaded from (http, https, or gdrive://<folder id>/<path in that folder>); none: only "
+        "to be had from a mirror folder",
+    )
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    bytes: int | None = Field(None, ge=0)
+    folder: bool = Field(False, description="a folder of files, copied whole; only from a mirror")
+    optional: bool = Field(
+        False,
+        description="left out in silence where the mirror does not have it (without a mirror: where it has no url); "
+        "what needs it will say so",
+    )
+
+
+class Expected(Strict):
+    """Counts that the prepared data set must have; a mismatch stops the workflow."""
+
+    users: int | None = None
+    items: int | None = None
+    train: int | None = None
+    valid: int | None = None
+    test: int | None = None
+
+
+class Images(Strict):
+    """How the images that item records name by url are downloaded."""
+
+    connections: int = Field(8, ge=1, le=64, description="open at the same time")
+    attempts: int = Field(4, ge=1, description="requests for one image before it counts as missing")
+    smallest_side: int = Field(16, ge=1, description="pixels; a smaller image is a placeholder and counts as too small")
+
+
+SplitKind = Literal["published", "random-per-user", "time-per-user", "global-time", "leave-one-out"]
+
+
+class Split(Strict):
+    """How interactions are divided into train, valid and test."""
+
+    kind: SplitKind = "random-per-user"
+    seed: int = 0
+    holdout: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of a user's interactions (global-time: of all) held out, half valid, half test",
+    )
+    few: int = Field(10, ge=3, description="users with fewer interactions give one to valid and one to test")
+
+
+class DatasetConfig(Strict):
+    """A data set id: it fixes source, filters and split.
+
+    An id `<data set>--<split kind>` is the data set of that file with another split; both share their raw files.
+    """
+
+    dataset: Name
+    title: str
+    reader: str
+    folder: str = Field(description="name of its folder below MMREPRO_MIRROR")
+    licence: str
+    raw: Name | None = Field(None, description="data set whose raw files this one shares; none: it has its own")
+    files: tuple[RawFile, ...] = ()
+    images: Images | None = Field(None, description="download the images that item records name by url")
+    options: dict[str, Any] = Field(default_factory=dict, description="settings of the reader")
+    k_core: int = Field(0, ge=0, description="every user and item keeps at least this many interactions; 0: no filter")
+    drop_duplicates: bool = True
+    drop_items_without: tuple[Literal["image", "text"], ...] = Field(
+        (), description="items without a usable image or text leave the data set before the k-core"
+    )
+    split: Split = Split()
+    cold_users: Literal["drop", "keep"] = Field(
+        "drop", description="valid and test rows of users without training item"
+    )
+    cold_items: Literal["drop", "keep"] = Field(
+        "keep", description="valid and test rows of items without training user"
+    )
+    expected: Expected = Expected()
+    literature_split: str | None = Field(
+        None, description="data set name in published tables, where the split is theirs"
+    )
+
+    @property
+    def raw_name(self) -> str:
+        """Name of the data set whose raw files are read."""
+        return self.raw or self.dataset

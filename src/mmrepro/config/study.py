@@ -1,0 +1,161 @@
+"""What a study is: data sets, models, seeds, protocols, a search, and the tables made from the runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from mmrepro.config.base import Name, Strict
+from mmrepro.config.protocol import ProtocolConfig
+
+
+class SearchConfig(Strict):
+    """How hyper-parameters are chosen: trials share `seed`, and every model has the same `budget` of them."""
+
+    name: Name | None = Field(None, description="identifies the search; the study's name unless given")
+    seed: int = Field(0, description="the tuning seed: of every trial, and of what a sampler draws")
+    budget: Annotated[int, Field(ge=1)] | Literal["grid"] = Field(
+        "grid", description="trials a model, at most all combinations of its space; `grid`: all of them"
+    )
+    sampler: Literal["grid", "random", "tpe"] = Field(
+        "grid",
+        description="grid: all combinations; random: `budget` of them, drawn without replacement; tpe: proposed one after "
+        "another by Optuna's tree-structured Parzen estimator, the first ten at random",
+    )
+    models: tuple[Name, ...] | Literal["all"] | None = Field(
+        None,
+        description="models that are searched; none: those that `space` names, or all where it names none; all: every "
+        "model with a space. The others have the settings of their files and of `parameters`",
+    )
+    datasets: tuple[Name, ...] = Field((), description="data sets on which they are searched; none: those of the study")
+    space: dict[str, dict[str, list[Any]]] = Field(
+        default_factory=dict,
+        description="model -> parameter -> values, in place of the `search_space` of config/models/<model>.yaml; an empty "
+        "one leaves the model out. What is searched wins over `parameters`",
+    )
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _number_or_grid(cls, value: Any) -> Any:
+        if value == "grid" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+            return value
+        raise ValueError("give a number of trials of at least 1, or 'grid' for all combinations")
+
+    @model_validator(mode="after")
+    def _stated_budget(self) -> SearchConfig:
+        if self.sampler == "tpe" and self.budget == "grid":
+            raise ValueError("`sampler: tpe` needs a number of trials; set `budget: 20`, or take `sampler: grid`")
+        return self
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The models that are named one by one."""
+        return self.models if isinstance(self.models, tuple) else ()
+
+    def on(self, dataset: str) -> bool:
+        """Return whether models are searched on a data set."""
+        return not self.datasets or dataset in self.datasets
+
+    def covers(self, model: str) -> bool:
+        """Return whether a model is searched, provided that it has a space."""
+        if self.models is None:
+            return model in self.space if self.space else True
+        return self.models == "all" or model in self.named
+
+
+TABLES = (
+    "main",
+    "significance",
+    "datasets",
+    "cost",
+    "search",
+    "feature_quality",
+    "long_tail",
+    "short_history",
+    "alignment",
+)
+"""Names of the tables that every study may have; a comparison takes another."""
+
+TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Variant(Strict):
+    """One row of a comparison: how its runs differ from those of the main table."""
+
+    features: Name | None = Field(None, description="feature set; none: that of the main table")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="win over the study's and over a search's winner"
+    )
+
+
+class Comparison(Strict):
+    """A table beside the main one: the same models under several variants. Equal runs are made once."""
+
+    title: str
+    datasets: tuple[Name, ...] = Field((), description="none: those of the study")
+    models: tuple[Name, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field((), description="none: those of the study")
+    variants: dict[str, Variant] = Field(min_length=2, description="the others are compared with the first")
+
+
+class StudyConfig(Strict):
+    """A study: a view on runs, and the tables made from them."""
+
+    study: Name
+    title: str
+    datasets: tuple[Name, ...] = Field(min_length=1)
+    models: tuple[Name, ...] = Field(min_length=1)
+    features: dict[str, Name] = Field(
+        default_factory=dict, description="model, data set or `default` -> feature set; the first that is named wins"
+    )
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    protocols: dict[Name, ProtocolConfig] = Field(default_factory=lambda: {"fair": ProtocolConfig()})
+    parameters: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="model (or `all`) -> parameters that differ from the model's defaults"
+    )
+    search: SearchConfig | None = None
+    comparisons: dict[TableName, Comparison] = Field(default_factory=dict, description="name of a table -> its rows")
+    feature_quality: tuple[Name, ...] | None = Field(
+        None, description="data sets whose features are probed without a recommender; unless given, all of the study"
+    )
+    threads: int = Field(1, ge=1)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    cutoffs: tuple[int, ...] = Field((5, 10, 20, 50), min_length=1)
+    focus: Name = Field("cm3", description="the model whose improvement over the best other is tested")
+    published: tuple[str, ...] = Field((), description="files of data/published that this study is compared with")
+    note: str = Field("", description="a sentence for every table's footer")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_commas(cls, data: Any) -> Any:
+        """Accept `models=cm3,vbpr` and single values from Snakemake's --config."""
+        if isinstance(data, dict):
+            data = dict(data)
+            for key in ("datasets", "models", "seeds"):
+                value = data.get(key)
+                if isinstance(value, str):
+                    data[key] = [part.strip() for part in value.split(",") if part.strip()]
+                elif isinstance(value, int):
+                    data[key] = [value]
+            protocols = data.get("protocols")
+            if isinstance(protocols, dict):
+                data["protocols"] = {
+                    name: {"base": name} if not spec and name in ("fair", "released") else (spec or {})
+                    for name, spec in protocols.items()
+                }
+        return data
+
+    @model_validator(mode="after")
+    def _free_names(self) -> StudyConfig:
+        """A comparison may not overwrite another table."""
+        taken = [name for name in self.comparisons if name in TABLES]
+        if taken:
+            raise ValueError(f"the comparison '{taken[0]}' has the name of another table; choose another")
+        return self
+
+    def feature_set(self, dataset: str, model: str) -> str | None:
+        """Return the feature set of a model on a data set: the model's, the data set's (or its base's), or the default."""
+        names = (model, dataset, dataset.partition("--")[0], "default")
+        return next((self.features[name] for name in names if name in self.features), None)

@@ -1,0 +1,244 @@
+"""Raw data, prepared data and features as DVC versions them, and the records with which Snakemake knows them again.
+
+DVC keeps the files. Git keeps their hashes (`<folder>.dvc`) and, for a release, `data/releases/<study>.json`: the hash of
+each product and Snakemake's record of its making, without which a clone would not know whether code or settings have
+changed since. Times and process numbers are left out: a release is a pure function of data, code and configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmrepro.datasets.fetch import MANIFEST
+from mmrepro.datasets.image_download import IMAGES, load_images
+from mmrepro.errors import MmreproError
+from mmrepro.records.files import file_sha256, read_json, write_json, write_text
+from mmrepro.study.layout import Layout
+from mmrepro.study.plan import Plan
+from mmrepro.study.resolve import plan_of_file
+
+METADATA = Path(".snakemake/metadata")
+LONGEST_NAME = 254
+"""Characters of a file name in that folder; Snakemake makes folders of the parts of longer ones."""
+
+RECORD = (
+    "rule", "input", "log", "shellcmd", "params", "code", "record_format_version", "software_stack_hash",
+    "input_checksums",
+)  # fmt: skip
+"""What is kept of Snakemake's record: all that decides whether a product is out of date."""
+
+
+def release(study_file: Path, root: Path) -> str:
+    """Version the raw data, prepared data and features of a study.
+
+    Parameters
+    ----------
+    study_file
+        The study's file, relative to `root`.
+    root
+        Folder of the repository.
+
+    Returns
+    -------
+    str
+        What to do next.
+
+    Raises
+    ------
+    MmreproError
+        When a product is missing, out of date or made from a file outside the repository, a raw file is not what its
+        manifest says, or DVC refuses.
+    """
+    plan = plan_of_file(study_file, root)
+    products = _products(plan, study_file, root)
+    if planned := [path for path, current in products.items() if not current]:
+        raise MmreproError(
+            f"{study_file}: {len(planned)} products are missing or out of date, such as {planned[0]}; run the study first"
+        )
+    outputs = {path: {"sha256": file_sha256(root / path), "record": _read_record(root, path)} for path in products}
+    raw = _raw_folders(outputs)
+    folders = sorted({Path(path).parent for path in outputs} - set(raw))
+    tracked = [*_track_raw(raw, root), *_dvc_add(folders, root)]
+    file = release_file(plan.study.study)
+    write_json(root / file, {"study": plan.study.study, "outputs": outputs})
+    terms = [f"  {name}: {config.licence}" for name, config in sorted(plan.sources.items())]
+    return "\n".join([_next_steps([file, *tracked]), "The remote's readers get these data; their terms:", *terms])
+
+
+def restore(study_file: Path, root: Path) -> str:
+    """Let Snakemake know the files of a release again, after `dvc pull`.
+
+    Parameters
+    ----------
+    study_file
+        The study's file, relative to `root`.
+    root
+        Folder of the repository.
+
+    Returns
+    -------
+    str
+        What was restored.
+
+    Raises
+    ------
+    MmreproError
+        When there is no release, a file is missing or differs from it, or code or settings are not the release's.
+    """
+    plan = plan_of_file(study_file, root)
+    file = release_file(plan.study.study)
+    if not (root / file).is_file():
+        raise MmreproError(f"{file}: no such file; check out a commit that holds a release of this study")
+    outputs = read_json(root / file)["outputs"]
+    for path, entry in outputs.items():
+        if not (root / path).is_file():
+            raise MmreproError(f"{path}: not there; run `dvc pull` first")
+        if file_sha256(root / path) != entry["sha256"]:
+            raise MmreproError(f"{path}: not the file of the release; remove it and run `dvc pull`")
+    for folder in _raw_folders(outputs):
+        _check_raw(root, folder)
+    now = time.time()  # one moment for all files: no input is newer than what was made from it
+    for path, entry in outputs.items():
+        os.utime(root / path, (now, now))
+        _write_record(root, path, {**entry["record"], "starttime": now, "endtime": now, "incomplete": False})
+    if planned := [path for path, current in _products(plan, study_file, root).items() if not current]:
+        raise MmreproError(
+            f"{file}: restored, but {len(planned)} products are out of date, such as {planned[0]}; code or settings have "
+            "changed since the release: check out its commit, or run the study"
+        )
+    return f"{plan.study.study}: {len(outputs)} products are those of the release; Snakemake plans none of them"
+
+
+def track_raw(datasets: Sequence[str], root: Path) -> str:
+    """Version the raw files of data sets; each `.dvc` file names the urls they came from.
+
+    Parameters
+    ----------
+    datasets
+        Names of fetched data sets.
+    root
+        Folder of the repository.
+
+    Returns
+    -------
+    str
+        What to do next.
+
+    Raises
+    ------
+    MmreproError
+        When a data set is not fetched, a file is not what its manifest says, or DVC refuses.
+    """
+    return _next_steps(_track_raw([Layout.raw(name) for name in datasets], root))
+
+
+def release_file(study: str) -> Path:
+    """Return the file that describes the release of a study, relative to the repository."""
+    return Path("data/releases") / f"{study}.json"
+
+
+def _products(plan: Plan, study_file: Path, root: Path) -> dict[str, bool]:
+    """What Snakemake makes up to the item graphs, sorted, and whether each product is there and current."""
+    targets = {(Layout.prepared(dataset) / "statistics.json").as_posix() for dataset in plan.datasets}
+    for run in plan.final_runs:
+        ending = "neighbours.npz" if "neighbours" in run.spec.parameters else "json"
+        folder = Layout.features(run.spec.dataset, run.features_name)
+        targets |= {(folder / f"{modality}.{ending}").as_posix() for modality in run.spec.modalities}
+    said = _call(["snakemake", "--summary", "--configfile", str(study_file), "--", *sorted(targets)], root)
+    rows = [line.split("\t") for line in said.splitlines()]
+    file, decision = rows[0].index("output_file"), rows[0].index("plan")
+    return {row[file]: row[decision] == "no update" for row in sorted(rows[1:])}
+
+
+def _call(command: list[str], root: Path) -> str:
+    """Standard output of a command of this environment; its failure is an error with its last words."""
+    result = subprocess.run([sys.executable, "-m", *command], cwd=root, capture_output=True, text=True)
+    if result.returncode:
+        words = " ".join((result.stderr.strip() or result.stdout.strip()).splitlines()[-3:])
+        raise MmreproError(f"`{' '.join(command[:2])}` failed: {words}")
+    return result.stdout
+
+
+def _raw_folders(outputs: Iterable[str]) -> list[Path]:
+    return sorted(Path(path).parent for path in outputs if Path(path).name == MANIFEST)
+
+
+def _check_raw(root: Path, folder: Path) -> None:
+    """Every raw file must be there as the manifests list it."""
+    if not (root / folder / MANIFEST).is_file():
+        raise MmreproError(f"{folder / MANIFEST}: no such file; fetch the data set first")
+    files = [(MANIFEST, entry["name"], entry["sha256"]) for entry in read_json(root / folder / MANIFEST)["files"]]
+    images = [(IMAGES, entry.file, None) for entry in load_images(root / folder).values() if entry.file]
+    for listing, name, sha256 in (*files, *images):
+        path = root / folder / name
+        if not path.is_file() or (sha256 is not None and file_sha256(path) != sha256):
+            raise MmreproError(
+                f"{folder / name}: not there as {listing} lists it; run `dvc pull`, or remove {folder / listing} and run "
+                "the study"
+            )
+
+
+def _track_raw(folders: list[Path], root: Path) -> list[Path]:
+    for folder in folders:
+        _check_raw(root, folder)
+    tracked = _dvc_add(folders, root)
+    for folder, file in zip(folders, tracked, strict=True):
+        _name_sources(root / folder / MANIFEST, root / file)
+    return tracked
+
+
+def _name_sources(manifest: Path, tracked: Path) -> None:
+    """Write the urls into the `.dvc` file as `dvc import-url` would, but as `meta`: a dependency would be asked for."""
+    sources = {
+        entry["name"]: {"url": entry["source"], "sha256": entry["sha256"], "bytes": entry["bytes"]}
+        for entry in read_json(manifest)["files"]
+        if "://" in entry["source"]
+    }
+    content = {key: value for key, value in yaml.safe_load(tracked.read_text()).items() if key != "meta"}
+    if sources:
+        content["meta"] = {"sources": sources}
+    write_text(tracked, yaml.safe_dump(content, sort_keys=False))
+
+
+def _dvc_add(folders: list[Path], root: Path) -> list[Path]:
+    """The `.dvc` files of the folders, which DVC now keeps."""
+    _call(["dvc", "add", *(folder.as_posix() for folder in folders)], root)
+    return [folder.with_name(f"{folder.name}.dvc") for folder in folders]
+
+
+def _next_steps(files: list[Path]) -> str:
+    named = " ".join(file.as_posix() for file in files)
+    return f"DVC keeps the data. To share them:\n  git add {named}\n  git commit\n  dvc push"
+
+
+def _record_file(path: str) -> Path:
+    """Where Snakemake keeps its record of a product."""
+    name = urlsafe_b64encode(path.encode()).decode()
+    parts = [name[start : start + LONGEST_NAME] for start in range(0, len(name), LONGEST_NAME)]
+    return METADATA.joinpath(*(f"@{part}" for part in parts[:-1]), parts[-1])
+
+
+def _read_record(root: Path, path: str) -> dict[str, Any]:
+    try:
+        record = read_json(root / _record_file(path))
+    except FileNotFoundError:
+        raise MmreproError(f"{path}: Snakemake has no record of its making; remove it and run the study") from None
+    if outside := [name for name in record["input"] if Path(name).is_absolute()]:
+        raise MmreproError(f"{path}: made from {outside[0]}, which no clone has; name it relative to the repository")
+    return {key: record[key] for key in RECORD}
+
+
+def _write_record(root: Path, path: str, record: dict[str, Any]) -> None:
+    file = root / _record_file(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(record))  # as Snakemake does, which ignores a damaged one

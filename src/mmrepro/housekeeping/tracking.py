@@ -1,0 +1,158 @@
+"""MLflow as a view of finished runs: imported from their folders, in one process, as often as one likes."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from mmrepro.errors import MmreproError
+from mmrepro.housekeeping.tracked import ALIGNMENT, FinishedJob, finished_jobs
+from mmrepro.records.files import write_json
+from mmrepro.study.layout import Layout
+from mmrepro.study.plan import Plan
+from mmrepro.study.resolve import plan_of_file
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DATABASE = Path("results/mlflow.db")
+METRICS_A_BATCH, PARAMETERS_A_BATCH = 1000, 100  # limits of MLflow's log_batch
+STUDY, KIND, RUN_ID, FOLDER = "mmrepro.study", "mmrepro.kind", "mmrepro.run_id", "mmrepro.folder"
+
+
+def import_runs(study_file: Path, root: Path, uri: str | None = None, changes: Mapping[str, Any] | None = None) -> int:
+    """Import every finished run, trial and pre-training of a study into MLflow.
+
+    A run that is there already is left alone; one whose record has changed, or whose import was interrupted, is
+    replaced. Beside the tables a receipt `tracking.json` says how many of each kind were there to import.
+
+    Parameters
+    ----------
+    study_file
+        The study's file, relative to `root` or absolute.
+    root
+        Folder that holds `config/`, `data/` and `results/`.
+    uri
+        Tracking server; without it `MLFLOW_TRACKING_URI`, else the database `results/mlflow.db`.
+    changes
+        Keys of the study to replace, as Snakemake's --config does: a slice of the study.
+
+    Returns
+    -------
+    int
+        Number of runs that were new or replaced.
+
+    Raises
+    ------
+    MmreproError
+        For an unreadable run record, or a server or database that MLflow cannot use.
+    """
+    plan = plan_of_file(study_file, root, **(changes or {}))
+    finished = finished_jobs(plan, root)
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / DATABASE).resolve()}"
+    (root / DATABASE).parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / "results/.mlflow.lock"):  # a cold database breaks when two processes create its tables
+        imported = _import_all(plan, finished, uri)
+    kinds = Counter(job.kind for job in finished)
+    receipt = {
+        "study": plan.study.study,
+        "runs": kinds["final"],
+        "trials": kinds["trial"],
+        "alignments": kinds[ALIGNMENT],
+    }
+    write_json(root / Layout.study(plan.study.study) / "tracking.json", receipt)
+    return imported
+
+
+def _import_all(plan: Plan, finished: list[FinishedJob], uri: str) -> int:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default waits for minutes
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        experiment = _experiment(client, plan.study.study)
+        present = _present(client, experiment)
+        parent = _parent(client, experiment, plan, present)
+        imported = 0
+        for job in finished:
+            imported += _import_one(client, experiment, parent, job, plan.study.study, present)
+        client.set_terminated(parent, "FINISHED")
+    except MlflowException as error:
+        reason = str(error).splitlines()[0]
+        hint = "check MLFLOW_TRACKING_URI, or unset it to use results/mlflow.db, which may be deleted at any time"
+        raise MmreproError(f"MLflow cannot be used: {reason}; {hint}") from None
+    return imported
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return client.create_experiment(name)
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
+
+
+def _present(client: MlflowClient, experiment: str) -> dict[str, list[tuple[str, str]]]:
+    """Folder (empty for the study's own run) -> MLflow id and identity of each run; no identity: half imported."""
+    present: dict[str, list[tuple[str, str]]] = {}
+    token = None
+    while True:
+        page = client.search_runs([experiment], max_results=1000, page_token=token)
+        for run in page:
+            tags = run.data.tags
+            if STUDY in tags:
+                identity = tags.get(RUN_ID, "") if run.info.status == "FINISHED" else ""
+                present.setdefault(tags.get(FOLDER, ""), []).append((run.info.run_id, identity))
+        token = page.token
+        if not token:
+            return present
+
+
+def _parent(client: MlflowClient, experiment: str, plan: Plan, present: dict[str, list[tuple[str, str]]]) -> str:
+    """MLflow id of the study's own run, made where it is missing."""
+    if "" in present:
+        return present[""][0][0]
+    study = plan.study
+    tags = {STUDY: study.study, KIND: "study", "mlflow.note.content": study.title}
+    return str(client.create_run(experiment, run_name=study.study, tags=tags).info.run_id)
+
+
+def _import_one(
+    client: MlflowClient,
+    experiment: str,
+    parent: str,
+    job: FinishedJob,
+    study: str,
+    present: dict[str, list[tuple[str, str]]],
+) -> bool:
+    """Import a job unless it is there; the status FINISHED, set last, tells a whole import from half of one."""
+    from mlflow.entities import Metric, Param
+
+    identity = job.identity
+    earlier = present.get(str(job.folder), [])
+    current = [mlflow_id for mlflow_id, known in earlier if known == identity]
+    for mlflow_id, _ in earlier:
+        if mlflow_id not in current[:1]:
+            client.delete_run(mlflow_id)
+    if current:
+        return False
+    tags = {STUDY: study, KIND: job.kind, RUN_ID: identity, FOLDER: str(job.folder), "study": study, **job.tags}
+    tags["mlflow.parentRunId"] = parent
+    mlflow_id = client.create_run(experiment, start_time=job.started, run_name=job.name, tags=tags).info.run_id
+    parameters = [Param(key, value) for key, value in job.parameters()]
+    for start in range(0, len(parameters), PARAMETERS_A_BATCH):
+        client.log_batch(mlflow_id, params=parameters[start : start + PARAMETERS_A_BATCH])
+    ended = job.ended
+    metrics = [Metric(name, value, ended, step) for name, value, step in (*job.curves(), *job.finals())]
+    for start in range(0, len(metrics), METRICS_A_BATCH):
+        client.log_batch(mlflow_id, metrics=metrics[start : start + METRICS_A_BATCH])
+    client.set_terminated(mlflow_id, "FINISHED", ended)
+    return True

@@ -1,0 +1,1 @@
+"""What a running job stands on: seeds, devices, checkpoints, and what it has spent."""

@@ -1,0 +1,1 @@
+"""A study resolved: its jobs, their paths, what they need."""

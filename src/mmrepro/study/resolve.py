@@ -1,0 +1,246 @@
+"""From a study to its plan: every run, trial, selection, probe and pre-training that its tables need."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+from mmrepro.config.base import nearest
+from mmrepro.config.features import AlignRecEncoder, FeatureSetConfig, matrices_of
+from mmrepro.config.files import load, load_dataset, load_feature_set, load_yaml, merge_parameters, validate
+from mmrepro.config.model import ModelConfig, model_names
+from mmrepro.config.run import RunSpec
+from mmrepro.config.study import StudyConfig, Variant
+from mmrepro.errors import MmreproError
+from mmrepro.study.layout import Layout
+from mmrepro.study.plan import Plan, PlannedAlignment, PlannedProbe, PlannedRun, PlannedSelection, PlannedVariant
+from mmrepro.study.space import SequentialSearch, combinations, space_of, trials_of, with_parameters
+
+
+def load_study(path: Path) -> StudyConfig:
+    """Read and validate a study file."""
+    return load(StudyConfig, path)
+
+
+def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study") -> Plan:
+    """Resolve a study into data sets, feature sets, trials, runs and probes.
+
+    Parameters
+    ----------
+    study
+        The validated study.
+    root
+        Folder that holds `config/`.
+    origin
+        File the study comes from, for messages.
+
+    Raises
+    ------
+    MmreproError
+        For an unknown data set, feature set, model or parameter, each with the nearest valid name.
+    """
+    _check_keys(study, root, origin)
+    models = {name: load(ModelConfig, root / f"config/models/{name}.yaml") for name in study.models}
+    datasets = {name: load_dataset(root / f"config/datasets/{name}.yaml") for name in study.datasets}
+    raw_names = sorted({dataset.raw_name for dataset in datasets.values()})
+    sources = {name: load_dataset(root / f"config/datasets/{name}.yaml") for name in raw_names}
+    builder = _Builder(study, models, root, origin)
+    for protocol, model, dataset in itertools.product(study.protocols, study.models, study.datasets):
+        builder.add(dataset, model, protocol)
+    for name in study.comparisons:
+        builder.compare(name)
+    used = sorted({(run.spec.dataset, matrices_of(run.spec.features)) for run in builder.planned if run.spec.features})
+    return Plan(
+        study,
+        datasets,
+        sources,
+        builder.feature_sets,
+        models,
+        tuple(builder.runs),
+        {name: tuple(rows) for name, rows in builder.comparisons.items() if rows},
+        tuple(builder.trials.values()),
+        tuple(builder.selections.values()),
+        tuple(_probes(study, used)),
+        tuple(_alignments(builder.feature_sets, used)),
+    )
+
+
+def _probes(study: StudyConfig, used: list[tuple[str, str]]) -> list[PlannedProbe]:
+    probed = study.datasets if study.feature_quality is None else study.feature_quality
+    return [PlannedProbe(d, name, Layout.probe(d, name)) for d, name in used if d in probed]
+
+
+def _alignments(feature_sets: dict[str, FeatureSetConfig], used: list[tuple[str, str]]) -> list[PlannedAlignment]:
+    """A derived feature set needs the encoder of the one it is derived from."""
+    bases = sorted({(dataset, feature_sets[name].base) for dataset, name in used})
+    return [
+        PlannedAlignment(dataset, name, modality, Layout.encoder(dataset, name, modality))
+        for dataset, name in bases
+        for modality, encoder in feature_sets[name].modalities.items()
+        if isinstance(encoder, AlignRecEncoder)
+    ]
+
+
+def plan_of_file(path: Path, root: Path = Path(), **changes: Any) -> Plan:
+    """Read a study file and resolve it; `changes` replace keys as Snakemake's --config does."""
+    data = load_yaml(root / path)
+    if isinstance(data, dict):
+        data.update(changes)
+    return make_plan(validate(StudyConfig, data, str(path)), root, str(path))
+
+
+def _check_keys(study: StudyConfig, root: Path, origin: str) -> None:
+    """Sections named after models or data sets must name known ones; `--config` may leave some of them unused."""
+    known = model_names()
+    datasets = sorted(p.stem for p in (root / "config/datasets").glob("*.yaml"))
+    compared = study.comparisons.values()
+    shared = study.parameters.get("all", {})
+    schemas = [json.loads(p.read_text()) for p in (root / "config/schema/models").glob("*.json")] if shared else []
+    parameters = sorted({name for schema in schemas for name in schema["properties"]})
+    for section, kind, keys, valid in (
+        ("parameters", "model", study.parameters, ["all", *known]),
+        ("parameters.all", "parameter", shared, parameters),
+        ("search.space", "model", study.search.space if study.search else {}, known),
+        ("search.models", "model", study.search.named if study.search else (), known),
+        ("search.datasets", "data set", study.search.datasets if study.search else (), [*datasets, *study.datasets]),
+        ("features", "data set or model", study.features, ["default", *datasets, *known]),
+        ("feature_quality", "data set", study.feature_quality or (), [*datasets, *study.datasets]),
+        ("focus", "model", [study.focus], known),
+        ("comparisons", "model", [m for c in compared for m in c.models], known),
+        ("comparisons", "data set", [d for c in compared for d in c.datasets], [*datasets, *study.datasets]),
+    ):
+        for key in keys:
+            if key not in valid:
+                raise MmreproError(f"{origin}: `{section}` names unknown {kind} '{key}'; {nearest(key, valid)}")
+
+
+class _Builder:
+    """Collects the runs, trials, selections and comparisons of a study."""
+
+    def __init__(self, study: StudyConfig, models: dict[str, ModelConfig], root: Path, origin: str) -> None:
+        self.study, self.models, self.root, self.origin = study, models, root, origin
+        self.schemas = {name: load_yaml(root / f"config/schema/models/{name}.json") for name in models}
+        self.feature_sets: dict[str, FeatureSetConfig] = {}
+        self.runs: list[PlannedRun] = []
+        self.trials: dict[Path, PlannedRun] = {}
+        self.selections: dict[Path, PlannedSelection] = {}
+        self.spaces = {name: space_of(study.search, models[name], self.schemas[name], origin) for name in models}
+        self.comparisons: dict[str, list[PlannedVariant]] = {}
+
+    @property
+    def planned(self) -> list[PlannedRun]:
+        """All jobs so far."""
+        compared = (run for rows in self.comparisons.values() for row in rows for run in row.runs)
+        return [*self.runs, *self.trials.values(), *compared]
+
+    def add(self, dataset: str, model: str, protocol_name: str) -> None:
+        """Add one cell of the main table: its runs and, where the study searches this model, its trials and selection."""
+        self.runs += self._finals(dataset, model, protocol_name, Variant(), self.study.seeds)
+
+    def compare(self, name: str) -> None:
+        """Add a comparison, restricted to the data sets, models and seeds of the study, which --config may have narrowed."""
+        comparison = self.study.comparisons[name]
+        datasets = [d for d in self.study.datasets if not comparison.datasets or d in comparison.datasets]
+        seeds = tuple(s for s in self.study.seeds if not comparison.seeds or s in comparison.seeds)
+        models = [m for m in self.study.models if m in comparison.models]
+        protocol = next(iter(self.study.protocols))
+        self.comparisons[name] = [
+            PlannedVariant(d, m, label, tuple(self._finals(d, m, protocol, variant, seeds)))
+            for d, m, (label, variant) in itertools.product(datasets, models, comparison.variants.items())
+            if seeds
+        ]
+
+    def _finals(
+        self, dataset: str, model: str, protocol_name: str, variant: Variant, seeds: tuple[int, ...]
+    ) -> list[PlannedRun]:
+        """One run a seed; what a search chooses for the main table holds for every variant that does not say otherwise."""
+        main, selection = self._main(dataset, model, protocol_name)
+        spec = main
+        if variant != Variant():
+            spec = self._spec("final", dataset, model, protocol_name, variant.parameters, variant.features)
+            left_open = set(spec.parameters) - set(main.parameters) - set(variant.parameters)
+            if left_open:
+                parameters = {key: value for key, value in spec.parameters.items() if key not in left_open}
+                spec = spec.model_copy(update={"parameters": parameters, "selected_by": main.selected_by})
+            else:
+                selection = None
+        used = seeds if self.models[model].draws else (0,)
+        return [PlannedRun(spec, seed, protocol_name, Layout.run(spec, seed), selection) for seed in used]
+
+    def _main(self, dataset: str, model: str, protocol_name: str) -> tuple[RunSpec, Path | None]:
+        """The specification of a cell of the main table, and the selection that completes it."""
+        final = self._spec("final", dataset, model, protocol_name, {})
+        search, space = self.study.search, self.spaces[model]
+        if not search or not space or not search.on(dataset):
+            return final, None
+        name = search.name or self.study.study
+        unselected = {k: v for k, v in final.parameters.items() if k not in space}
+        final = final.model_copy(update={"parameters": unselected, "selected_by": name})
+        path = Layout.selection(name, final)
+        if path not in self.selections:
+            self.selections[path] = self._selection(path, dataset, model, protocol_name)
+        return final, path
+
+    def _selection(self, path: Path, dataset: str, model: str, protocol_name: str) -> PlannedSelection:
+        """A selection with its trials; those of a sequential search are read from its file, where it has ended."""
+        search, space = self.study.search, self.spaces[model]
+        assert search is not None
+        trial, sequential = self._spec("trial", dataset, model, protocol_name, combinations(space)[0]), None
+        if search.sampler == "tpe" and search.budget != "grid":
+            sequential = SequentialSearch(trial=trial, space=space, budget=search.budget, seed=search.seed)
+            file = self.root / path
+            listed = json.loads(file.read_text()).get("trials", []) if file.is_file() else []
+            tried = [row["parameters"] for row in listed]
+        else:
+            tried = trials_of(search, space, model, self.origin)
+        specs = [with_parameters(trial, values) for values in tried]
+        trials = tuple(PlannedRun(s, search.seed, protocol_name, Layout.run(s, search.seed)) for s in specs)
+        for planned in trials:
+            self.trials.setdefault(planned.folder, planned)
+        return PlannedSelection(path, dataset, model, trial.protocol.select_on, tuple(space), trials, sequential)
+
+    def _spec(
+        self, purpose: str, dataset: str, model: str, protocol_name: str, values: dict[str, Any],
+        features: str | None = None,
+    ) -> RunSpec:  # fmt: skip
+        study, config = self.study, self.models[model]
+        protocol = study.protocols[protocol_name].resolve()
+        if purpose == "trial" and protocol.select_on == "valid":  # such a trial never ranks test items
+            protocol = protocol.model_copy(update={"mask_at_test": "train+valid"})
+        feature_set = self._feature_set(dataset, model, features)
+        everyone = study.parameters.get("all", {})
+        schema = self.schemas[model]
+        shared = {key: value for key, value in everyone.items() if key in schema["properties"]}
+        released = schema["released"] if protocol.oddities == "program" else {}
+        updates = released, shared, study.parameters.get(model, {}), values
+        parameters = merge_parameters(config, schema, self.origin, *updates)
+        return RunSpec(
+            purpose=purpose,
+            dataset=dataset,
+            features=feature_set.feature_set if feature_set else None,
+            modalities=tuple(feature_set.modalities) if feature_set else (),
+            model=model,
+            parameters=parameters,
+            protocol=protocol,
+            threads=study.threads,
+            device=study.device,
+            precision=study.precision,
+            cutoffs=study.cutoffs,
+        )
+
+    def _feature_set(self, dataset: str, model: str, features: str | None) -> FeatureSetConfig | None:
+        """Load the feature set that a run uses, and the one that it is derived from."""
+        if not self.models[model].uses_features:
+            return None
+        name = features or self.study.feature_set(dataset, model)
+        if name is None:
+            raise MmreproError(
+                f"{self.origin}: no feature set for data set '{dataset}'; add `features: {{{dataset}: NAME}}`"
+            )
+        if name not in self.feature_sets:
+            config = load_feature_set(self.root / f"config/features/{name}.yaml")
+            base = load_feature_set(self.root / f"config/features/{config.base}.yaml")
+            self.feature_sets |= {base.feature_set: base, name: config}
+        return self.feature_sets[name]
