@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 
 from mmrepro.columns import SPLITS, Columns
 from mmrepro.errors import MmreproError
+from mmrepro.ops.interactions import Interactions
 from mmrepro.records.files import read_json
 
 INTERACTIONS, ITEMS, USERS, STATISTICS = "interactions.parquet", "items.parquet", "users.parquet", "statistics.json"
@@ -27,6 +29,8 @@ class PreparedDataset:
         Number of users and items; indices run from 0 and some may have no interaction.
     content_hash
         SHA-256 of the interactions, their split and the key lists.
+    item_list_hash
+        SHA-256 of the items' keys in their order: what features are made for.
     interactions
         Columns `user`, `item` (int32), `split` (train, valid or test), and `rating`, `timestamp` where known.
     """
@@ -36,6 +40,7 @@ class PreparedDataset:
     n_items: int
     content_hash: str
     interactions: pd.DataFrame
+    item_list_hash: str = ""
 
     @classmethod
     def load(cls, folder: Path) -> PreparedDataset:
@@ -53,27 +58,36 @@ class PreparedDataset:
         """
         statistics = read_json(_existing(folder, STATISTICS))
         frame = pd.read_parquet(_existing(folder, INTERACTIONS))
-        return cls(
-            statistics["dataset"], statistics["n_users"], statistics["n_items"], statistics["content_hash"], frame
-        )
+        counts = statistics["dataset"], statistics["n_users"], statistics["n_items"]
+        return cls(*counts, statistics["content_hash"], frame, statistics["item_list_hash"])
 
-    def pairs(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the interactions of one split.
+    def of(self, *splits: str) -> Interactions:
+        """Return the interactions of some splits, in the order of the splits and then of the file.
 
         Parameters
         ----------
-        split
-            `train`, `valid` or `test`.
+        *splits
+            Of `train`, `valid` and `test`.
 
-        Returns
-        -------
-        tuple of np.ndarray
-            User and item indices, int64, in file order.
+        Raises
+        ------
+        MmreproError
+            For an unknown split.
         """
-        if split not in SPLITS:
-            raise MmreproError(f"unknown split '{split}'; valid are {', '.join(SPLITS)}")
-        rows = self.interactions.loc[self.interactions[Columns.SPLIT] == split]
-        return rows[Columns.USER].to_numpy(np.int64), rows[Columns.ITEM].to_numpy(np.int64)
+        if splits not in self._of:
+            for split in splits:
+                if split not in SPLITS:
+                    raise MmreproError(f"unknown split '{split}'; valid are {', '.join(SPLITS)}")
+            rows = [self.interactions.loc[self.interactions[Columns.SPLIT] == split] for split in splits]
+            users, items = (
+                np.concatenate([r[c].to_numpy(np.int64) for r in rows]) for c in (Columns.USER, Columns.ITEM)
+            )
+            self._of[splits] = Interactions(users, items, self.n_users, self.n_items)
+        return self._of[splits]
+
+    @cached_property
+    def _of(self) -> dict[tuple[str, ...], Interactions]:
+        return {}
 
 
 def load_items(folder: Path) -> pd.DataFrame:

@@ -6,7 +6,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import (
     Batch,
     ContentParameters,
@@ -14,13 +13,13 @@ from mmrepro.models.base import (
     ItemContent,
     Model,
     ReleasedBehaviour,
-    TrainingInteractions,
     require_features,
     xavier_uniform,
 )
 from mmrepro.ops.content import unified_matrix
 from mmrepro.ops.contrast import content_id_alignment, similarity_gap
 from mmrepro.ops.graphs import bipartite_graphs, layer_mean, product, weighted_neighbour_graph
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import bpr_log_sigmoid, cosine_distance, half_squared_norm, unit
 from mmrepro.ops.neighbours import nearest_neighbours
 
@@ -36,6 +35,7 @@ class AlignRecParameters(ContentParameters):
     similarity_weight: float = Field(0.3, ge=0, description="of the similarity regulariser")
     reg_weight: float = Field(1e-4, ge=0, description="of the squared norms of the batch's vectors")
     temperature: float = Field(0.2, gt=0, description="of content-to-ID alignment")
+    learning_rate_decay: float = Field(0.96, gt=0, le=1, description="factor reached after `learning_rate_decay_epochs`")
     trainable_features: bool = Field(True, description="fine-tune the item features, as the program does")
 
 
@@ -71,13 +71,7 @@ class AlignRec(Model):
     }
     reference_modalities = ("image",)
 
-    def __init__(
-        self,
-        interactions: TrainingInteractions,
-        content: ItemContent,
-        parameters: AlignRecParameters,
-        protocol: Protocol,
-    ) -> None:
+    def __init__(self, interactions: Interactions, content: ItemContent, parameters: AlignRecParameters) -> None:
         super().__init__()
         self.parameters_ = parameters
         self.n_users = interactions.n_users
@@ -132,7 +126,7 @@ class AlignRec(Model):
         target = unit(self.features["unified"].detach().index_select(0, items))
         return similarity_gap(vectors, target, counts.to(vectors.dtype))
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
+    def embed(self) -> tuple[Tensor, Tensor]:
         """Return the sums of ID and content vectors."""
         identities, contents = self.views()
         nodes = identities + contents

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -19,6 +19,7 @@ from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.ops.dense import linear_of_constant
 from mmrepro.ops.graphs import SparseGraph
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.projection import principal_components
 
 
@@ -43,16 +44,6 @@ class ContentParameters(TrainedParameters):
     """Parameters that every model with features shares."""
 
     feature_rank: int | None = Field(None, ge=1, description="project wider features onto so many principal components")
-
-
-@dataclass(frozen=True)
-class TrainingInteractions:
-    """The training pairs: users and items, int64, shape (n_pairs,), and the numbers of users and items."""
-
-    users: np.ndarray
-    items: np.ndarray
-    n_users: int
-    n_items: int
 
 
 @dataclass(frozen=True)
@@ -87,7 +78,7 @@ class ReleasedBehaviour:
 
 
 class Model(nn.Module):
-    """Base of all models, built from training interactions, item content, parameters and protocol.
+    """Base of all models, built from what they use of training interactions, item content, parameters and protocol.
 
     A model offers `embed` (scores are inner products) or overrides `score`; a trained model offers `loss`, a
     closed-form one `fit`. It keeps nothing between a training batch and scoring.
@@ -117,15 +108,13 @@ class Model(nn.Module):
     def start_epoch(self) -> None:
         """Redraw whatever the model samples once an epoch; PyTorch's generator is seeded for the epoch."""
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
-        """Return vectors of all users (n_users, d) and items (n_items, d).
-
-        Parameters
-        ----------
-        draw
-            Make the random draws of training from PyTorch's generator instead of using their mean.
-        """
+    def embed(self) -> tuple[Tensor, Tensor]:
+        """Return vectors of all users (n_users, d) and items (n_items, d); the mean of what training draws, not a draw."""
         raise MmreproError(f"model '{type(self).__name__}' has no embeddings")
+
+    def embed_drawn(self) -> tuple[Tensor, Tensor]:
+        """Return them with the random draws of training, from PyTorch's generator; those of `embed` where nothing is drawn."""
+        return self.embed()
 
     def score(self, users: Tensor) -> Tensor:
         """Return scores (len(users), n_items) of a model without embeddings."""
@@ -217,9 +206,9 @@ def model_class(name: str) -> type[Model]:
 
 
 def build_model(
-    name: str, interactions: TrainingInteractions, content: ItemContent, parameters: dict, protocol: Protocol
+    name: str, interactions: Interactions, content: ItemContent, parameters: dict, protocol: Protocol
 ) -> Model:
-    """Build a model by name; every model's constructor takes interactions, content, its parameters and the protocol.
+    """Build a model by name: its constructor is given what it names of `interactions`, `content`, `parameters`, `protocol`.
 
     Features wider than the parameter `feature_rank` (if set) are projected onto their principal components first.
     """
@@ -229,4 +218,5 @@ def build_model(
     if rank is not None:
         features = {m: principal_components(x, rank) for m, x in content.features.items()}
         content = ItemContent(features, content.neighbours)
-    return cls(interactions, content, values, protocol)
+    offered = {"interactions": interactions, "content": content, "parameters": values, "protocol": protocol}
+    return cls(**{key: offered[key] for key in inspect.signature(cls).parameters})

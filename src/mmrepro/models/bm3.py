@@ -7,18 +7,17 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import (
     Batch,
     ContentParameters,
     FeatureTables,
     ItemContent,
     Model,
-    TrainingInteractions,
     require_features,
     xavier_uniform,
 )
 from mmrepro.ops.graphs import layer_mean, user_item_graph
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import cosine_distance, embedding_norm
 
 
@@ -62,9 +61,7 @@ class BM3(Model):
         "reg_weight": "reg_weight",
     }
 
-    def __init__(
-        self, interactions: TrainingInteractions, content: ItemContent, parameters: BM3Parameters, protocol: Protocol
-    ) -> None:
+    def __init__(self, interactions: Interactions, content: ItemContent, parameters: BM3Parameters) -> None:
         super().__init__()
         self.parameters_ = parameters
         self.n_users = interactions.n_users
@@ -121,7 +118,7 @@ class BM3(Model):
         """Return the projected features of some items, (len(items), d)."""
         return self.projection[modality](self.features[modality].index_select(0, items))
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
+    def embed(self) -> tuple[Tensor, Tensor]:
         """Return the predictions of users and items, without dropout."""
         users, items = self.propagate()
         return self.predictor(users), self.predictor(items)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from mmrepro.config.protocol import Protocol
-from mmrepro.models.base import Batch, ItemContent, Model, TrainedParameters, TrainingInteractions, xavier_normal
+from mmrepro.models.base import Batch, Model, TrainedParameters, xavier_normal
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import bpr, embedding_norm
 
 
@@ -25,9 +25,7 @@ class BPR(Model):
     Parameters = BPRParameters
     reference_names = {"user_embedding.weight": "user_embedding", "item_embedding.weight": "item_embedding"}
 
-    def __init__(
-        self, interactions: TrainingInteractions, content: ItemContent, parameters: BPRParameters, protocol: Protocol
-    ) -> None:
+    def __init__(self, interactions: Interactions, parameters: BPRParameters) -> None:
         super().__init__()
         self.parameters_ = parameters
         self.user_embedding = xavier_normal(interactions.n_users, parameters.embedding_size)
@@ -43,6 +41,6 @@ class BPR(Model):
             "regulariser": self.parameters_.reg_weight * embedding_norm(users, positives, negatives),
         }
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
+    def embed(self) -> tuple[Tensor, Tensor]:
         """Return both tables."""
         return self.user_embedding, self.item_embedding

@@ -16,7 +16,6 @@ from mmrepro.models.base import (
     ItemContent,
     Model,
     ReleasedBehaviour,
-    TrainingInteractions,
     require_features,
     xavier_normal,
 )
@@ -24,6 +23,7 @@ from mmrepro.ops.content import image_shares
 from mmrepro.ops.dense import linear_of_constant
 from mmrepro.ops.fusion import spherical_bezier
 from mmrepro.ops.graphs import layer_sum, neighbour_mean_graph, product, user_item_graph
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import alignment, calibrated_uniformity, uniformity, unit
 
 
@@ -91,7 +91,7 @@ class CM3(Model):
     reference_draws = {"lambda": "draw_positions"}
 
     def __init__(
-        self, interactions: TrainingInteractions, content: ItemContent, parameters: CM3Parameters, protocol: Protocol
+        self, interactions: Interactions, content: ItemContent, parameters: CM3Parameters, protocol: Protocol
     ) -> None:
         super().__init__()
         self.parameters_ = parameters
@@ -189,9 +189,16 @@ class CM3(Model):
         terms = {"alignment": p.alignment_weight * alignment(users, positives)} if p.alignment_weight else {}
         return {**terms, "user_uniformity": gamma * uniformity(users), "item_uniformity": gamma * calibrated}
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
-        """Return the vectors whose inner products rank; the curve's middle unless a draw is asked for."""
-        projected, fused = self.project(self.draw_positions() if draw else self.middle())
+    def embed(self) -> tuple[Tensor, Tensor]:
+        """Return the vectors whose inner products rank, from the middle of the curve."""
+        return self._vectors(self.middle())
+
+    def embed_drawn(self) -> tuple[Tensor, Tensor]:
+        """Return them from drawn positions on the curve."""
+        return self._vectors(self.draw_positions())
+
+    def _vectors(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        projected, fused = self.project(positions)
         nodes, items = self.propagate(projected, fused)
         users = self.weigh_blocks(nodes, self.block_weights)
         return (unit(users), unit(items)) if self.parameters_.score_vectors == "unit" else (users, items)

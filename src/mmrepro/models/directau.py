@@ -6,9 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mmrepro.config.protocol import Protocol
-from mmrepro.models.base import Batch, ItemContent, Model, TrainedParameters, TrainingInteractions, xavier_uniform
+from mmrepro.models.base import Batch, Model, TrainedParameters, xavier_uniform
 from mmrepro.ops.graphs import layer_mean, user_item_graph
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import alignment, uniformity, unit
 
 
@@ -30,13 +30,7 @@ class DirectAU(Model):
     Parameters = DirectAUParameters
     samples_negatives = False
 
-    def __init__(
-        self,
-        interactions: TrainingInteractions,
-        content: ItemContent,
-        parameters: DirectAUParameters,
-        protocol: Protocol,
-    ) -> None:
+    def __init__(self, interactions: Interactions, parameters: DirectAUParameters) -> None:
         super().__init__()
         self.parameters_ = parameters
         self.user_embedding = xavier_uniform(interactions.n_users, parameters.embedding_size)
@@ -58,7 +52,7 @@ class DirectAU(Model):
             "item_uniformity": half * uniformity(items),
         }
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
+    def embed(self) -> tuple[Tensor, Tensor]:
         """Return the tables, or with layers their mean over layers 0..n_layers."""
         if not self.parameters_.n_layers:
             return self.user_embedding, self.item_embedding

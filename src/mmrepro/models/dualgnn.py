@@ -8,19 +8,18 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import (
     Batch,
     ContentParameters,
     ItemContent,
     Model,
     ReleasedBehaviour,
-    TrainingInteractions,
     require_features,
     xavier_normal,
 )
 from mmrepro.ops.feature_tower import FeatureTower, propagate_modalities
 from mmrepro.ops.graphs import user_item_graph
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import bpr_log_sigmoid
 from mmrepro.ops.user_neighbours import UserGraph, users_with_common_items
 
@@ -74,13 +73,7 @@ class DualGNN(Model):
         "draw/user_weight_matrix": "user_graph.drawn_weights",
     }
 
-    def __init__(
-        self,
-        interactions: TrainingInteractions,
-        content: ItemContent,
-        parameters: DualGNNParameters,
-        protocol: Protocol,
-    ) -> None:
+    def __init__(self, interactions: Interactions, content: ItemContent, parameters: DualGNNParameters) -> None:
         super().__init__()
         self.parameters_ = parameters
         features, size = require_features(content, "dualgnn"), parameters.embedding_size
@@ -101,7 +94,7 @@ class DualGNN(Model):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the ranking loss and the regulariser."""
-        user_vectors, item_vectors = self.embed(draw=True)
+        user_vectors, item_vectors = self.embed_drawn()
         users = user_vectors.index_select(0, batch.users)
         difference = item_vectors.index_select(0, batch.positives) - item_vectors.index_select(0, batch.negatives)
         decayed = [table.index_select(0, batch.users) for table in self.preference.values()] + [self.user_weights]
@@ -112,8 +105,15 @@ class DualGNN(Model):
             "regulariser": self.parameters_.reg_weight * torch.stack([x.square().mean() for x in decayed]).sum(),
         }
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
-        """Return users with their neighbours' sums and items; a draw takes the neighbours drawn for the epoch."""
+    def embed(self) -> tuple[Tensor, Tensor]:
+        """Return users with their neighbours' sums, and items."""
+        return self._vectors(draw=False)
+
+    def embed_drawn(self) -> tuple[Tensor, Tensor]:
+        """Return them with the neighbours drawn for the epoch."""
+        return self._vectors(draw=True)
+
+    def _vectors(self, draw: bool) -> tuple[Tensor, Tensor]:
         nodes = propagate_modalities(self.graph, self.preference, self.towers, self.parameters_.n_layers)
         by_modality, items = nodes[: self.n_users], nodes[self.n_users :].sum(dim=1)
         users = (by_modality * self.user_weights[:, :, None]).sum(dim=1)

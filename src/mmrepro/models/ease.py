@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import ItemContent, Model, ModelParameters, TrainingInteractions
-from mmrepro.ops.cooccurrence import cooccurrence_blocks, history_matrix
+from mmrepro.models.base import Model, ModelParameters
+from mmrepro.ops.cooccurrence import cooccurrence_blocks
+from mmrepro.ops.interactions import Interactions
 
 BYTES_PER_PAIR = 12  # of items: float64 while the matrix is inverted in place, float32 for the weights
 BLOCK_BYTES = 256 * 2**20  # of co-occurrences
@@ -35,14 +35,10 @@ class EASE(Model):
     closed_form = True
     weights: Tensor
 
-    def __init__(
-        self, interactions: TrainingInteractions, content: ItemContent, parameters: EASEParameters, protocol: Protocol
-    ) -> None:
+    def __init__(self, interactions: Interactions, parameters: EASEParameters) -> None:
         super().__init__()
         self.parameters_ = parameters
-        self.history = history_matrix(
-            interactions.users, interactions.items, interactions.n_users, interactions.n_items
-        )
+        self.history = interactions.matrix
         self.register_buffer("weights", torch.empty(0), persistent=False)
 
     def fit(self) -> None:

@@ -7,14 +7,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import (
     Batch,
     ContentParameters,
     FeatureTables,
     ItemContent,
     Model,
-    TrainingInteractions,
     require_features,
     xavier_uniform,
 )
@@ -27,6 +25,7 @@ from mmrepro.ops.graphs import (
     product,
     user_item_graph,
 )
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import bpr_log_sigmoid
 
 
@@ -70,13 +69,7 @@ class FREEDOM(Model):
         "reg_weight": "reg_weight",
     }
 
-    def __init__(
-        self,
-        interactions: TrainingInteractions,
-        content: ItemContent,
-        parameters: FREEDOMParameters,
-        protocol: Protocol,
-    ) -> None:
+    def __init__(self, interactions: Interactions, content: ItemContent, parameters: FREEDOMParameters) -> None:
         super().__init__()
         self.parameters_ = parameters
         self.n_users, self.n_items = interactions.n_users, interactions.n_items
@@ -86,8 +79,7 @@ class FREEDOM(Model):
         self.item_embedding = xavier_uniform(self.n_items, size)
         self.features = FeatureTables(features, parameters.trainable_features)
         self.projection = nn.ModuleDict({m: nn.Linear(x.shape[1], size) for m, x in features.items()})
-        pairs = np.unique(interactions.users.astype(np.int64) * self.n_items + interactions.items)
-        self.edges = pairs // self.n_items, pairs % self.n_items
+        self.edges = interactions.distinct
         degrees = [np.bincount(nodes)[nodes] + GRAPH_EPSILON for nodes in self.edges]
         self.mean_arrivals = np.sqrt(degrees[0] * degrees[1])
         self.graph = user_item_graph(*self.edges, self.n_users, self.n_items)
@@ -139,6 +131,6 @@ class FREEDOM(Model):
                 terms[f"bpr_{modality}"] = self.parameters_.reg_weight * bpr_log_sigmoid(difference)
         return terms
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
+    def embed(self) -> tuple[Tensor, Tensor]:
         """Return the vectors propagated on the whole graph."""
         return self.propagate(self.graph)

@@ -9,14 +9,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import (
     Batch,
     ContentParameters,
     ItemContent,
     Model,
     ReleasedBehaviour,
-    TrainingInteractions,
     require_features,
     xavier_normal,
 )
@@ -30,6 +28,7 @@ from mmrepro.ops.edges import (
     reverse_values,
     source_values,
 )
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import bpr_log_sigmoid, unit
 
 ID_LAYERS = 2
@@ -88,13 +87,7 @@ class GRCN(Model):
         "t_gcn.MLP.bias": "projection.text.bias",
     }
 
-    def __init__(
-        self,
-        interactions: TrainingInteractions,
-        content: ItemContent,
-        parameters: GRCNParameters,
-        protocol: Protocol,
-    ) -> None:
+    def __init__(self, interactions: Interactions, content: ItemContent, parameters: GRCNParameters) -> None:
         super().__init__()
         self.parameters_ = parameters
         self.n_users, n_items = interactions.n_users, interactions.n_items
@@ -135,7 +128,7 @@ class GRCN(Model):
             of_items,
         )
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
+    def embed(self) -> tuple[Tensor, Tensor]:
         """Return the ID vectors after their layers and the modalities' vectors side by side, (1 + |M|) d wide."""
         of_users, of_items, user_weights, item_weights = zip(*(self.view(m) for m in self.modalities), strict=True)
         sizes = [self.n_users, len(of_items[0])]

@@ -10,9 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mmrepro.config.protocol import Protocol
-from mmrepro.models.base import ItemContent, Model, ModelParameters, TrainingInteractions
-from mmrepro.ops.cooccurrence import cooccurrence_blocks, history_matrix
+from mmrepro.models.base import Model, ModelParameters
+from mmrepro.ops.cooccurrence import cooccurrence_blocks
+from mmrepro.ops.interactions import Interactions
 
 SPARSE_BYTES = 2**25  # of scores before they are made dense
 BYTES_PER_SCORE = 8  # of a sparse score with its position
@@ -39,18 +39,10 @@ class ItemKNN(Model):
     Parameters = ItemKNNParameters
     closed_form = True
 
-    def __init__(
-        self,
-        interactions: TrainingInteractions,
-        content: ItemContent,
-        parameters: ItemKNNParameters,
-        protocol: Protocol,
-    ) -> None:
+    def __init__(self, interactions: Interactions, parameters: ItemKNNParameters) -> None:
         super().__init__()
         self.parameters_ = parameters
-        self.history = history_matrix(
-            interactions.users, interactions.items, interactions.n_users, interactions.n_items
-        )
+        self.history = interactions.matrix
         self.similarity = sp.csr_matrix((interactions.n_items,) * 2, dtype=np.float32)
 
     def fit(self) -> None:

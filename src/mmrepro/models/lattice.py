@@ -9,19 +9,18 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import (
     Batch,
     ContentParameters,
     FeatureTables,
     ItemContent,
     Model,
-    TrainingInteractions,
     require_features,
     xavier_uniform,
 )
 from mmrepro.ops.edges import EdgePattern, constant_graph, edge_pattern, edge_products, edge_sum
 from mmrepro.ops.graphs import SparseGraph, layer_mean, product, random_walk_graph, weighted_neighbour_graph
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import bpr_log_sigmoid, half_squared_norm, unit
 from mmrepro.ops.neighbours import nearest_neighbours
 
@@ -34,6 +33,7 @@ class LatticeParameters(ContentParameters):
     neighbours: int = Field(10, ge=1, description="items a row of an item graph, the item itself included")
     item_graph_share: float = Field(0.9, ge=0, le=1, description="of the frozen graphs; the learned graph has the rest")
     reg_weight: float = Field(1e-4, ge=0, description="of the squared norms of the batch's vectors")
+    learning_rate_decay: float = Field(0.96, gt=0, le=1, description="factor reached after `learning_rate_decay_epochs`")
     trainable_features: bool = Field(True, description="fine-tune the item features, as the program does")
 
 
@@ -76,13 +76,7 @@ class Lattice(Model):
         "train_batch_size": "batch_size",
     }
 
-    def __init__(
-        self,
-        interactions: TrainingInteractions,
-        content: ItemContent,
-        parameters: LatticeParameters,
-        protocol: Protocol,
-    ) -> None:
+    def __init__(self, interactions: Interactions, content: ItemContent, parameters: LatticeParameters) -> None:
         super().__init__()
         self.parameters_ = parameters
         features = require_features(content, "lattice")
@@ -186,6 +180,6 @@ class Lattice(Model):
             "regulariser": p.reg_weight * half_squared_norm(users, positives, negatives, rows=p.batch_size),
         }
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
+    def embed(self) -> tuple[Tensor, Tensor]:
         """Return the vectors that rank, with the item graph of the current parameters."""
         return self.propagate(partial(self.neighbour_sum, self.learned_graphs()))

@@ -9,20 +9,19 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import (
     Batch,
     ContentParameters,
     ItemContent,
     Model,
     ReleasedBehaviour,
-    TrainingInteractions,
     require_features,
     xavier_uniform,
 )
 from mmrepro.ops.contrast import contrast_with_all
 from mmrepro.ops.dense import linear_of_constant
 from mmrepro.ops.graphs import GRAPH_EPSILON, interaction_graph, layer_mean, product, user_item_graph
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import bpr_log_sigmoid, embedding_norm, unit
 
 INCIDENCE_TEMPERATURE = 0.2  # of the Gumbel softmax over hyperedges
@@ -78,9 +77,7 @@ class LGMRec(Model):
     }
     reference_draws = {"zero": "draw_noise"}
 
-    def __init__(
-        self, interactions: TrainingInteractions, content: ItemContent, parameters: LGMRecParameters, protocol: Protocol
-    ) -> None:
+    def __init__(self, interactions: Interactions, content: ItemContent, parameters: LGMRecParameters) -> None:
         super().__init__()
         self.parameters_ = parameters
         self.n_users = interactions.n_users
@@ -175,8 +172,15 @@ class LGMRec(Model):
                 terms.append(contrast_with_all(vectors, others, members, self.parameters_.temperature))
         return 2 * torch.stack(terms).mean()
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
-        """Return final vectors with all incidences kept, and Gumbel noise in them only if a draw is asked for."""
+    def embed(self) -> tuple[Tensor, Tensor]:
+        """Return final vectors with all incidences kept and without noise."""
+        return self._vectors(draw=False)
+
+    def embed_drawn(self) -> tuple[Tensor, Tensor]:
+        """Return them with Gumbel noise in the incidences."""
+        return self._vectors(draw=True)
+
+    def _vectors(self, draw: bool) -> tuple[Tensor, Tensor]:
         identities, local, across = self.views(draw, drop=False)
         vectors = self.fuse(identities, local, torch.stack(across).sum(dim=0))
         return vectors[: self.n_users], vectors[self.n_users :]

@@ -6,9 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mmrepro.config.protocol import Protocol
-from mmrepro.models.base import Batch, ItemContent, Model, TrainedParameters, TrainingInteractions, xavier_uniform
+from mmrepro.models.base import Batch, Model, TrainedParameters, xavier_uniform
 from mmrepro.ops.graphs import layer_mean, user_item_graph
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import bpr, embedding_norm
 
 
@@ -28,13 +28,7 @@ class LightGCN(Model):
         "embedding_dict.item_emb": "item_embedding",
     }
 
-    def __init__(
-        self,
-        interactions: TrainingInteractions,
-        content: ItemContent,
-        parameters: LightGCNParameters,
-        protocol: Protocol,
-    ) -> None:
+    def __init__(self, interactions: Interactions, parameters: LightGCNParameters) -> None:
         super().__init__()
         self.parameters_ = parameters
         self.user_embedding = xavier_uniform(interactions.n_users, parameters.embedding_size)
@@ -56,7 +50,7 @@ class LightGCN(Model):
             "regulariser": self.parameters_.reg_weight * embedding_norm(*layer_0),
         }
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
+    def embed(self) -> tuple[Tensor, Tensor]:
         """Return the mean over layers 0..n_layers."""
         start = torch.cat([self.user_embedding, self.item_embedding])
         nodes = layer_mean(self.graph, start, self.parameters_.n_layers)

@@ -6,7 +6,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import (
     Batch,
     ContentParameters,
@@ -14,12 +13,12 @@ from mmrepro.models.base import (
     ItemContent,
     Model,
     ReleasedBehaviour,
-    TrainingInteractions,
     require_features,
     xavier_uniform,
 )
 from mmrepro.ops.contrast import content_id_alignment
 from mmrepro.ops.graphs import SparseGraph, bipartite_graphs, layer_mean, product, weighted_neighbour_graph
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import bpr_log_sigmoid, half_squared_norm
 
 
@@ -32,6 +31,7 @@ class MGCNParameters(ContentParameters):
     content_id_weight: float = Field(0.01, ge=0, description="of the contrast of content with ID vectors")
     reg_weight: float = Field(1e-4, ge=0, description="of the squared norms of the batch's vectors")
     temperature: float = Field(0.2, gt=0, description="of the contrast")
+    learning_rate_decay: float = Field(0.96, gt=0, le=1, description="factor reached after `learning_rate_decay_epochs`")
     trainable_features: bool = Field(True, description="fine-tune the item features, as the program does")
 
 
@@ -78,9 +78,7 @@ class MGCN(Model):
         "train_batch_size": "batch_size",
     }
 
-    def __init__(
-        self, interactions: TrainingInteractions, content: ItemContent, parameters: MGCNParameters, protocol: Protocol
-    ) -> None:
+    def __init__(self, interactions: Interactions, content: ItemContent, parameters: MGCNParameters) -> None:
         super().__init__()
         self.parameters_ = parameters
         self.n_users = interactions.n_users
@@ -145,7 +143,7 @@ class MGCN(Model):
             terms["content_id"] = p.content_id_weight * alignment
         return terms
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
+    def embed(self) -> tuple[Tensor, Tensor]:
         """Return the sums of ID and content vectors."""
         identities, views = self.views()
         nodes = identities + self.fuse(identities, views)

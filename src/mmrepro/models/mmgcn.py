@@ -7,19 +7,18 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import (
     Batch,
     ContentParameters,
     ItemContent,
     Model,
     ReleasedBehaviour,
-    TrainingInteractions,
     require_features,
     xavier_normal,
 )
 from mmrepro.ops.dense import linear_of_constant
 from mmrepro.ops.graphs import SparseGraph, product, random_walk_graph
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import bpr_log_sigmoid, unit
 
 N_LAYERS = 3
@@ -71,9 +70,7 @@ class MMGCN(Model):
         "t_preference": "networks.text.preference",
     }
 
-    def __init__(
-        self, interactions: TrainingInteractions, content: ItemContent, parameters: MMGCNParameters, protocol: Protocol
-    ) -> None:
+    def __init__(self, interactions: Interactions, content: ItemContent, parameters: MMGCNParameters) -> None:
         super().__init__()
         self.parameters_ = parameters
         self.n_users = interactions.n_users
@@ -106,7 +103,7 @@ class MMGCN(Model):
             "regulariser": self.parameters_.reg_weight * torch.stack([x.square().mean() for x in squares]).sum(),
         }
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
+    def embed(self) -> tuple[Tensor, Tensor]:
         """Return the mean of the networks' vectors."""
         networks = self._networks()
         nodes = torch.stack([network(self.graph, self.id_embedding) for network in networks]).mean(dim=0)

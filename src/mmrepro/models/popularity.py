@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmrepro.config.protocol import Protocol
-from mmrepro.models.base import ItemContent, Model, ModelParameters, TrainingInteractions
+from mmrepro.models.base import Model, ModelParameters
+from mmrepro.ops.interactions import Interactions
 
 
 class Popularity(Model):
@@ -16,9 +16,7 @@ class Popularity(Model):
     closed_form = True
     counts: Tensor
 
-    def __init__(
-        self, interactions: TrainingInteractions, content: ItemContent, parameters: ModelParameters, protocol: Protocol
-    ) -> None:
+    def __init__(self, interactions: Interactions, parameters: ModelParameters) -> None:
         super().__init__()
         self._items = interactions.items
         self.register_buffer("counts", torch.zeros(interactions.n_items))

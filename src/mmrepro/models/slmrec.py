@@ -6,20 +6,19 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import (
     Batch,
     ContentParameters,
     ItemContent,
     Model,
     ReleasedBehaviour,
-    TrainingInteractions,
     require_features,
     xavier_uniform,
 )
 from mmrepro.ops.contrast import info_nce
 from mmrepro.ops.dense import linear_of_constant
 from mmrepro.ops.graphs import layer_mean, user_item_graph
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import unit
 
 
@@ -31,6 +30,7 @@ class SLMRecParameters(ContentParameters):
     ssl_temperature: float = Field(0.5, gt=0, description="of the contrasts of views, on inner products")
     ssl_weight: float = Field(0.1, ge=0, description="of the contrasts of views; 0 leaves them out")
     sigmoid_scores: bool = Field(False, description="rank by the logistic function of inner products")
+    weight_decay: float = Field(1e-4, ge=0, description="L2 inside Adam")
 
 
 class SLMRec(Model):
@@ -74,9 +74,7 @@ class SLMRec(Model):
         "ssl_alpha": "ssl_weight",
     }
 
-    def __init__(
-        self, interactions: TrainingInteractions, content: ItemContent, parameters: SLMRecParameters, protocol: Protocol
-    ) -> None:
+    def __init__(self, interactions: Interactions, content: ItemContent, parameters: SLMRecParameters) -> None:
         super().__init__()
         self.parameters_ = parameters
         self.n_users = interactions.n_users
@@ -129,7 +127,7 @@ class SLMRec(Model):
                         terms[f"id_{modality}"] = p.ssl_weight * contrast
         return terms
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
+    def embed(self) -> tuple[Tensor, Tensor]:
         """Return the joined views."""
         users, items = self.views().tensor_split([self.n_users])
         return self.join_users(users), self.join_items(items)

@@ -6,16 +6,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmrepro.config.protocol import Protocol
 from mmrepro.models.base import (
     Batch,
     ContentParameters,
     ItemContent,
     Model,
-    TrainingInteractions,
     require_features,
     xavier_uniform,
 )
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import bpr, embedding_norm
 
 
@@ -42,9 +41,7 @@ class VBPR(Model):
     }
     features: Tensor
 
-    def __init__(
-        self, interactions: TrainingInteractions, content: ItemContent, parameters: VBPRParameters, protocol: Protocol
-    ) -> None:
+    def __init__(self, interactions: Interactions, content: ItemContent, parameters: VBPRParameters) -> None:
         super().__init__()
         self.parameters_ = parameters
         size = parameters.embedding_size
@@ -67,6 +64,6 @@ class VBPR(Model):
             "regulariser": self.parameters_.reg_weight * embedding_norm(users, positives, negatives),
         }
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
+    def embed(self) -> tuple[Tensor, Tensor]:
         """Return user vectors and items' [ID, projected features], each 2 * embedding_size wide."""
         return self.user_embedding, torch.cat([self.item_embedding, self.projection(self.features)], dim=1)

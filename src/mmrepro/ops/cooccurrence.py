@@ -5,29 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import scipy.sparse as sp
-
 BYTES_PER_CELL = 64  # of a block: a count with its position, its similarity, and the order of a row
-
-
-def history_matrix(users: np.ndarray, items: np.ndarray, n_users: int, n_items: int) -> Any:
-    """Build the binary matrix of users and items.
-
-    Parameters
-    ----------
-    users, items
-        Training pairs, shape (n_pairs,); repeated pairs count once.
-
-    Returns
-    -------
-    scipy.sparse.csr_matrix
-        Shape (n_users, n_items), float32, sorted indices.
-    """
-    matrix = sp.csr_matrix((np.ones(len(users), dtype=np.float32), (users, items)), shape=(n_users, n_items))
-    matrix.data[:] = 1  # the constructor has summed repeated pairs
-    matrix.sort_indices()
-    return matrix
 
 
 def cooccurrence_blocks(history: Any, chunk_bytes: int = 256 * 2**20) -> Iterator[tuple[slice, Any]]:

@@ -12,6 +12,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from mmrepro.ops.interactions import Interactions
+
 GRAPH_EPSILON = 1e-7  # added to every degree by LightGCN's normalisation (methods, G_sym7 and K_bin)
 PAIR_BYTES = 2**25  # float64 rows of neighbours gathered at once
 
@@ -139,11 +141,9 @@ def user_item_graph(users: np.ndarray, items: np.ndarray, n_users: int, n_items:
     SparseGraph
         Shape (n_users + n_items,) * 2; the edge (x, y) has the value ((deg_x + 1e-7)(deg_y + 1e-7))^-1/2, no self loops.
     """
-    pairs = np.unique(users.astype(np.int64) * n_items + items)
-    rows, columns = pairs // n_items, pairs % n_items + n_users
+    rows, columns = Interactions(users, items, n_users, n_items).distinct
     n = n_users + n_items
-    ones = np.ones(len(pairs))
-    adjacency = sp.coo_matrix((ones, (rows, columns)), shape=(n, n))
+    adjacency = sp.coo_matrix((np.ones(len(rows)), (rows, columns + n_users)), shape=(n, n))
     adjacency = (adjacency + adjacency.T).tocsr()
     scale = sp.diags(np.power(np.asarray(adjacency.sum(axis=1)).ravel() + GRAPH_EPSILON, -0.5))
     return from_scipy(scale @ adjacency @ scale, symmetric=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmrepro.ops.graphs import SparseGraph, from_scipy, product
+from mmrepro.ops.interactions import Interactions
 
 BYTES_PER_ENTRY = 16  # of a pair of users in a block: its key, and scipy's index
 
@@ -42,9 +43,7 @@ def users_with_common_items(
         Memory of one block of users and all they share an item with (at least one user is taken: 16 n_users bytes). A
         block is bounded by its work, the sum over its users' items of the items' users: popular items fill whole rows.
     """
-    pairs = np.unique(users.astype(np.int64) * n_items + items)
-    ones = np.ones(len(pairs), dtype=np.int64)
-    taken = sp.csr_matrix((ones, (pairs // n_items, pairs % n_items)), shape=(n_users, n_items))
+    taken = Interactions(users, items, n_users, n_items).matrix.astype(np.int64)
     takers = taken.T.tocsr()
     work = np.minimum(taken @ np.diff(takers.indptr), n_users)
     takers.data *= -n_users
