@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from mmrepro.columns import TRAIN
-from mmrepro.datasets.interactions import PreparedDataset
+from mmrepro.ops.interactions import Interactions
 
 N_DECILES = 10
 
@@ -50,14 +49,16 @@ def item_groups(popularity: np.ndarray) -> dict[int, np.ndarray]:
 
 
 def recall_by_group(
-    relevant: tuple[np.ndarray, np.ndarray], listed: tuple[np.ndarray, np.ndarray], groups: Mapping[int, np.ndarray]
+    relevant: Interactions, listed: tuple[np.ndarray, np.ndarray], groups: Mapping[int, np.ndarray]
 ) -> dict[int, float]:
     """Return the share of the relevant pairs of each group of items that is listed.
 
     Parameters
     ----------
-    relevant, listed
-        Users and items, each (n,), no pair twice.
+    relevant
+        Interactions that were held out.
+    listed
+        Users and items, each (n,).
     groups
         From `item_groups`.
 
@@ -66,22 +67,6 @@ def recall_by_group(
     dict
         Group -> share in [0, 1]; NaN for a group without a relevant pair.
     """
-    n_items = len(groups[0])
-    found = pd.Series(_codes(relevant, n_items)).isin(_codes(listed, n_items))  # hashed: ten times as fast as sorting
-    return {group: float(found[inside[relevant[1]]].mean()) for group, inside in groups.items()}
-
-
-def distinct_pairs(dataset: PreparedDataset, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return users and items of a split, each pair once, by user and item."""
-    codes = np.unique(_codes(dataset.pairs(split), dataset.n_items))
-    return codes // dataset.n_items, codes % dataset.n_items
-
-
-def history_lengths(dataset: PreparedDataset) -> np.ndarray:
-    """Return the number of different training items of each user, shape (n_users,), int64."""
-    return np.bincount(distinct_pairs(dataset, TRAIN)[0], minlength=dataset.n_users)
-
-
-def _codes(pairs: tuple[np.ndarray, np.ndarray], n_items: int) -> np.ndarray:
-    """One number a pair of user and item."""
-    return pairs[0].astype(np.int64) * n_items + pairs[1]
+    # hashed: ten times as fast as sorting
+    found = pd.Series(relevant.distinct_codes).isin(relevant.codes(*listed))
+    return {group: float(found[inside[relevant.distinct[1]]].mean()) for group, inside in groups.items()}

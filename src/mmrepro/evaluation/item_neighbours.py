@@ -6,32 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from mmrepro.evaluation.ranking import NO_ITEM
 
 CHUNK_BYTES = 256 * 2**20
 BYTES_PER_ENTRY = 64  # of a block of co-occurrences: the product, its coordinates, and what sorting them needs
-
-
-def interaction_matrix(users: np.ndarray, items: np.ndarray, n_users: int, n_items: int) -> Any:
-    """Return the binary user-item matrix.
-
-    Parameters
-    ----------
-    users, items
-        Pairs, shape (n_pairs,); repeated pairs count once.
-    n_users, n_items
-        Shape of the matrix.
-
-    Returns
-    -------
-    scipy.sparse.csr_matrix
-        Shape (n_users, n_items), float32, indices sorted.
-    """
-    pairs = np.unique(users.astype(np.int64) * n_items + items)
-    ones = np.ones(len(pairs), dtype=np.float32)
-    return sp.csr_matrix((ones, (pairs // n_items, pairs % n_items)), shape=(n_users, n_items))
 
 
 def cf_neighbours(interactions: Any, k: int, chunk_bytes: int = CHUNK_BYTES) -> np.ndarray:
@@ -44,7 +23,7 @@ def cf_neighbours(interactions: Any, k: int, chunk_bytes: int = CHUNK_BYTES) -> 
     Parameters
     ----------
     interactions
-        Binary user-item matrix as `interaction_matrix` returns it.
+        Binary user-item matrix, `Interactions.matrix`.
     k
         Length of the lists, at least 0.
     chunk_bytes

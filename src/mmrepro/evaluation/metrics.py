@@ -1,100 +1,251 @@
-"""Ranking metrics, first of each user, then their means."""
+"""The registry of ranking metrics: a function each, and one line of `METRICS` that says what its values are.
+
+All other places learn of metrics from here; definitions: methods, 1.4 and 9.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
-from mmrepro.evaluation.ranking import NO_ITEM, RankedLists
+from mmrepro.evaluation.lists import NO_ITEM, RankedLists
+from mmrepro.ops.interactions import Interactions
 
-PER_USER = ("recall", "ndcg", "precision", "map", "hit_rate")
-OVERALL = ("coverage", "novelty")
+LONG_TAIL = 0.8
+"""Share of the items, the least popular first, that are the long tail."""
 
 
-def hits(lists: RankedLists, users: np.ndarray, items: np.ndarray, n_items: int) -> np.ndarray:
-    """Return whether each listed item is relevant.
+@dataclass(frozen=True)
+class Content:
+    """Features by which the items of a list are compared.
 
-    Parameters
+    Attributes
+    ----------
+    rows
+        Vectors whose inner product is the cosine of two items, shape (n_items, dim).
+    present
+        Items with features of their own, shape (n_items,), bool.
+    """
+
+    rows: np.ndarray
+    present: np.ndarray
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What metrics are computed from.
+
+    Attributes
     ----------
     lists
-        Ranked lists of n users.
-    users, items
-        Relevant pairs, shape (m,).
-    n_items
-        Number of items.
-
-    Returns
-    -------
-    ndarray
-        Shape (n, k), bool.
+        Of the n users with a relevant item, in the order of users.
+    relevant
+        What they should have found.
+    training
+        What popularity is counted from.
+    content
+        Features of the items, where there are any.
     """
-    relevant = users.astype(np.int64) * n_items + items
-    listed = lists.users[:, None] * n_items + lists.items
-    return np.isin(listed, relevant) & (lists.items != NO_ITEM)
+
+    lists: RankedLists
+    relevant: Interactions
+    training: Interactions
+    content: Content | None = None
+
+    def items(self, k: int) -> np.ndarray:
+        """The first k items of each list, shape (n, at most k); `NO_ITEM` where candidates ran out."""
+        return self.lists.items[:, :k]
+
+    @cached_property
+    def hits(self) -> np.ndarray:
+        """Whether each listed item is relevant, shape of the lists, bool."""
+        return self.relevant.contain(self.lists.users[:, None], self.lists.items)
+
+    @cached_property
+    def n_relevant(self) -> np.ndarray:
+        """Number of relevant items of each user, shape (n,)."""
+        return self.relevant.history_lengths[self.lists.users]
 
 
-def per_user_metrics(hit: np.ndarray, n_relevant: np.ndarray, cutoffs: Sequence[int]) -> dict[str, np.ndarray]:
-    """Return metrics of each user (definitions: methods, 1.4).
+def recall(measured: Measured, k: int) -> np.ndarray:
+    """Return the share of a user's relevant items among the first k, in [0, 1]."""
+    found: np.ndarray = measured.hits[:, :k].sum(axis=1)
+    return found / measured.n_relevant
 
-    Parameters
+
+def ndcg(measured: Measured, k: int) -> np.ndarray:
+    """Return the discounted gain of the first k against the best order (Järvelin and Kekäläinen 2002), in [0, 1]."""
+    discounts = 1 / np.log2(np.arange(1, k + 1) + 1)
+    hits = measured.hits[:, :k]
+    gained = _last((hits * discounts[: hits.shape[1]]).cumsum(axis=1))
+    return gained / discounts.cumsum()[np.minimum(k, measured.n_relevant) - 1]
+
+
+def precision(measured: Measured, k: int) -> np.ndarray:
+    """Return the share of relevant items among k places, in [0, 1]; places that candidates do not fill are misses."""
+    found: np.ndarray = measured.hits[:, :k].sum(axis=1)
+    return found / k
+
+
+def map(measured: Measured, k: int) -> np.ndarray:
+    """Return the mean precision at the ranks of relevant items, over min(k, relevant items), in [0, 1]."""
+    hits = measured.hits[:, :k]
+    at_hits = hits * hits.cumsum(axis=1) / np.arange(1, hits.shape[1] + 1)
+    return _last(at_hits.cumsum(axis=1)) / np.minimum(k, measured.n_relevant)
+
+
+def hit_rate(measured: Measured, k: int) -> np.ndarray:
+    """Return whether there is a relevant item among the first k: 0 or 1."""
+    return np.asarray(measured.hits[:, :k].any(axis=1), dtype=np.float64)
+
+
+def mrr(measured: Measured, k: int) -> np.ndarray:
+    """Return 1 / rank of the first relevant item among the first k, 0 without one (Voorhees 1999), in [0, 1]."""
+    hits = measured.hits[:, :k]
+    return np.where(hits.any(axis=1), 1 / (hits.argmax(axis=1) + 1), 0.0) if hits.size else np.zeros(len(hits))
+
+
+def aplt(measured: Measured, k: int) -> np.ndarray:
+    """Return the share of a list's first k items that are of the long tail (Abdollahpouri et al. 2019), in [0, 1].
+
+    The long tail are the 80 % of the items with the fewest training interactions, equal ones by index. NaN for an empty
+    list.
+    """
+    popularity = measured.training.popularity
+    tail = np.zeros(len(popularity) + 1, dtype=bool)  # the last stands for NO_ITEM
+    tail[np.argsort(popularity, kind="stable")[: int(LONG_TAIL * len(popularity))]] = True
+    listed = measured.items(k)
+    return _ratio(tail[listed].sum(axis=1), (listed != NO_ITEM).sum(axis=1))
+
+
+def intra_list_distance(measured: Measured, k: int) -> np.ndarray:
+    """Return the mean of 1 - cosine over the pairs of a list's first k items (Smyth and McClave 2001), in [0, 2].
+
+    Items without features of their own are left out; NaN for a list with fewer than two others, and without features.
+    """
+    listed = measured.items(k)
+    if measured.content is None:
+        return np.full(len(listed), np.nan)
+    counted = np.append(measured.content.present, False)[listed]
+    n = counted.sum(axis=1)
+    total = np.zeros((len(listed), measured.content.rows.shape[1]))
+    squares = np.zeros(len(listed))
+    for place in range(
+        listed.shape[1]
+    ):  # the sum of all pairs' products is that of the rows, squared, less each row's own
+        rows = np.where(counted[:, place, None], measured.content.rows[listed[:, place]], 0.0)
+        total += rows
+        squares += (rows * rows).sum(axis=1)
+    products = ((total * total).sum(axis=1) - squares) / 2
+    return 1 - _ratio(products, n * (n - 1) / 2)
+
+
+def coverage(measured: Measured, k: int) -> float:
+    """Return the share of all items that stand among the first k of some list, in [0, 1]."""
+    return len(np.unique(_listed(measured, k))) / measured.training.n_items
+
+
+def novelty(measured: Measured, k: int) -> float:
+    """Return the mean over listed items of -log2((popularity + 1) / (n_users + 1)) in bits; an unseen item stays finite."""
+    information = -np.log2((measured.training.popularity + 1) / (measured.training.n_users + 1))
+    listed = _listed(measured, k)
+    return float(information[listed].mean()) if len(listed) else 0.0
+
+
+def gini(measured: Measured, k: int) -> float:
+    """Return the Gini index of how often items are listed, in [0, 1 - 1 / n_items]; 0: all items equally often."""
+    n = measured.training.n_items
+    counts = np.sort(np.bincount(_listed(measured, k), minlength=n))
+    total = int(counts.sum())
+    return float(((2 * np.arange(1, n + 1) - n - 1) * counts).sum() / (n * total)) if total else 0.0
+
+
+def _listed(measured: Measured, k: int) -> np.ndarray:
+    listed = measured.items(k)
+    return listed[listed != NO_ITEM]
+
+
+def _last(sums: np.ndarray) -> np.ndarray:
+    """The last column of running sums; zeros where there is none."""
+    return sums[:, -1] if sums.shape[1] else np.zeros(len(sums))
+
+
+def _ratio(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
+    """Quotients, NaN where there is nothing to divide by."""
+    return np.divide(parts, wholes, out=np.full(len(parts), np.nan), where=wholes > 0)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of the registry.
+
+    Attributes
     ----------
-    hit
-        Whether the item at each rank is relevant, shape (n, k).
-    n_relevant
-        Number of relevant items of each user, shape (n,), at least 1.
-    cutoffs
-        Ranks at which lists are cut; beyond k, missing ranks count as misses.
-
-    Returns
-    -------
-    dict
-        `<metric>_at_<cutoff>` to float64 values in [0, 1], shape (n,), for recall, ndcg, precision, map and hit_rate.
+    compute
+        From what was measured and a cutoff to values: of each user, shape (n,), or one number.
+    label, short
+        What it is called in text and in the heading of a column.
+    unit
+        Of its values.
+    largest
+        The largest possible value; the smallest is 0. None: there is no bound.
+    better
+        Which values are better; None: neither.
+    per_user
+        Whether each user has a value; otherwise it is one of all lists.
+    accuracy
+        Whether it says how well relevant items are found: models are ranked by such metrics.
+    headline
+        Whether it stands in readable tables.
     """
-    longest = max(cutoffs)
-    gains = np.zeros((len(hit), longest))
-    width = min(longest, hit.shape[1])
-    gains[:, :width] = hit[:, :width]
-    ranks = np.arange(1, longest + 1)
-    discounts = 1 / np.log2(ranks + 1)
-    found = gains.cumsum(axis=1)
-    discounted = (gains * discounts).cumsum(axis=1)
-    ideal = discounts.cumsum()
-    precision_at_hits = (gains * found / ranks).cumsum(axis=1)
-    result: dict[str, np.ndarray] = {}
-    for k in cutoffs:
-        reachable = np.minimum(k, n_relevant)
-        result[f"recall_at_{k}"] = found[:, k - 1] / n_relevant
-        result[f"ndcg_at_{k}"] = discounted[:, k - 1] / ideal[reachable - 1]
-        result[f"precision_at_{k}"] = found[:, k - 1] / k
-        result[f"map_at_{k}"] = precision_at_hits[:, k - 1] / reachable
-        result[f"hit_rate_at_{k}"] = (found[:, k - 1] > 0).astype(np.float64)
-    return result
+
+    compute: Callable[[Measured, int], np.ndarray | float]
+    label: str
+    short: str
+    unit: str = "share"
+    largest: float | None = 1.0
+    better: Literal["larger", "smaller"] | None = "larger"
+    per_user: bool = True
+    accuracy: bool = False
+    headline: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name in configuration, tables and records: that of the function."""
+        return self.compute.__name__
+
+    def values(self, measured: Measured, k: int) -> np.ndarray:
+        """Return the values of all users, or the one value, as float64."""
+        return np.atleast_1d(np.asarray(self.compute(measured, k), dtype=np.float64))
 
 
-def overall_metrics(
-    lists: RankedLists, popularity: np.ndarray, n_users: int, cutoffs: Sequence[int]
-) -> dict[str, float]:
-    """Return metrics of all lists together.
+METRICS = (
+    Metric(recall, "recall", "R", accuracy=True, headline=True),
+    Metric(ndcg, "NDCG", "N", accuracy=True, headline=True),
+    Metric(precision, "precision", "P", accuracy=True),
+    Metric(map, "MAP", "MAP", accuracy=True),
+    Metric(hit_rate, "hit rate", "HR", accuracy=True),
+    Metric(mrr, "MRR", "MRR", accuracy=True),
+    Metric(aplt, "APLT, share of the long tail", "APLT"),
+    Metric(intra_list_distance, "intra-list distance by content", "ILD", unit="cosine distance", largest=2.0),
+    Metric(coverage, "coverage", "Cov", per_user=False),
+    Metric(novelty, "novelty", "Nov", unit="bits", largest=None, per_user=False),
+    Metric(gini, "Gini index of exposure", "Gini", better="smaller", per_user=False),
+)
+"""In the order of tables."""
 
-    Parameters
-    ----------
-    popularity
-        Training interactions of each item, shape (n_items,).
-    n_users
-        Number of users.
 
-    Returns
-    -------
-    dict
-        `coverage_at_<k>`: share of all items that stand in some list, in [0, 1]; `novelty_at_<k>`: mean over listed
-        items of -log2((popularity + 1) / (n_users + 1)) in bits, so that an item nobody has seen stays finite.
-    """
-    information = -np.log2((popularity + 1) / (n_users + 1))
-    result = {}
-    for k in cutoffs:
-        listed = lists.items[:, :k]
-        listed = listed[listed != NO_ITEM]
-        result[f"coverage_at_{k}"] = len(np.unique(listed)) / len(popularity)
-        result[f"novelty_at_{k}"] = float(information[listed].mean()) if len(listed) else 0.0
-    return result
+def means(values: np.ndarray) -> float:
+    """Return the mean of those values that there are; NaN where there is none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def watched(name: str, measured: Measured, k: int) -> float:
+    """Return the mean over users of one metric, which is found by the name of its function; 0 without users."""
+    values = np.asarray(globals()[name](measured, k), dtype=np.float64)
+    return means(values) if len(values) else 0.0

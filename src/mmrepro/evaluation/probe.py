@@ -23,20 +23,23 @@ from torch import Tensor
 
 from mmrepro.columns import TEST, TRAIN, VALID, Columns
 from mmrepro.config.protocol import Protocol
-from mmrepro.datasets.interactions import STATISTICS, PreparedDataset
+from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator
-from mmrepro.evaluation.item_neighbours import cf_neighbours, interaction_matrix, neighbour_recall, popular_neighbours
+from mmrepro.evaluation.item_neighbours import cf_neighbours, neighbour_recall, popular_neighbours
 from mmrepro.evaluation.ranking import NO_ITEM, Scorer
 from mmrepro.features.matrix import FeatureMatrix
 from mmrepro.ops.content import unified_matrix
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import unit
 from mmrepro.ops.neighbours import nearest_neighbours
-from mmrepro.records.files import read_json, write_json
-from mmrepro.records.fingerprint import fingerprint
+from mmrepro.records.files import write_json
+from mmrepro.study.kinds import code_of
 
 ALL = "all"
 NEIGHBOURS = (10, 20, 50)
+ZERO_SHOT = ("recall", "ndcg")
+"""Metrics whose expected value under a random order has a closed form below."""
 TILE = 2048  # users and items whose features are held in float64 at once
 
 
@@ -66,8 +69,7 @@ def probe(
         When a file is missing or does not fit the data set, or no test user has a training item.
     """
     dataset = PreparedDataset.load(prepared)
-    item_list_hash = read_json(prepared / STATISTICS)["item_list_hash"]
-    tables = {m: FeatureMatrix.load(features, m, dataset.n_items, item_list_hash) for m in modalities}
+    tables = {m: FeatureMatrix.load(features, m, dataset.n_items, dataset.item_list_hash) for m in modalities}
     matrices = {m: torch.from_numpy(np.asarray(table.matrix, dtype=np.float32)) for m, table in tables.items()}
     measures = _Measures(dataset, cutoffs)
     probes = [measures.probe(modality, matrix) for modality, matrix in matrices.items()]
@@ -78,7 +80,7 @@ def probe(
         "dataset": dataset.dataset,
         "features": first["feature_set"],
         "masked_share": first.get("masked_share", 0.0),
-        "code": fingerprint("probe"),
+        "code": code_of("probe"),
         "data": {
             "interactions": dataset.content_hash,
             "features": {m: table.record["matrix_sha256"] for m, table in tables.items()},
@@ -98,7 +100,7 @@ class _Measures:
     def __init__(self, dataset: PreparedDataset, cutoffs: Sequence[int]) -> None:
         self.cutoffs = cutoffs
         self.n_items = dataset.n_items
-        self.training = interaction_matrix(*dataset.pairs(TRAIN), dataset.n_users, dataset.n_items)
+        self.training = dataset.of(TRAIN).matrix
         self.dataset, self.users, self.without_history = _with_history(dataset, np.diff(self.training.indptr) > 0)
         self.evaluator = Evaluator(self.dataset, Protocol())
         self.histories = {"mean": self.training, "last": last_items(self.dataset)}
@@ -124,8 +126,10 @@ class _Measures:
 
     def zero_shot(self, scorer: Scorer) -> dict[str, float]:
         """Recall and NDCG of the lists that scores give."""
-        means = self.evaluator.evaluate(scorer, TEST, self.cutoffs, max(self.cutoffs)).means
-        return {name: means[name] for name in _names(self.cutoffs)}
+        lists = self.evaluator.rank(scorer, TEST, max(self.cutoffs))
+        return {
+            f"{name}_at_{k}": self.evaluator.value(lists, TEST, name, k) for name in ZERO_SHOT for k in self.cutoffs
+        }
 
     def item_cf(self, lists: np.ndarray) -> dict[str, float | None]:
         """Recall of the neighbours by co-occurrence at each N."""
@@ -141,10 +145,6 @@ class _Measures:
             "zero_shot_random": random_zero_shot(self.dataset, self.cutoffs),
             "zero_shot_popularity": self.zero_shot(lambda users: scores.expand(len(users), -1)),
         }
-
-
-def _names(cutoffs: Sequence[int]) -> list[str]:
-    return [f"{metric}_at_{k}" for metric in ("recall", "ndcg") for k in cutoffs]
 
 
 def _with_history(dataset: PreparedDataset, trained: np.ndarray) -> tuple[PreparedDataset, int, int]:
@@ -176,7 +176,7 @@ def last_items(dataset: PreparedDataset) -> Any:
     ordered = train.sort_values([Columns.USER, Columns.TIMESTAMP, Columns.ITEM])
     last = ordered.drop_duplicates(Columns.USER, keep="last")
     users, items = last[Columns.USER].to_numpy(), last[Columns.ITEM].to_numpy()
-    return interaction_matrix(users, items, dataset.n_users, dataset.n_items)
+    return Interactions(users, items, dataset.n_users, dataset.n_items).matrix
 
 
 def history_scorer(items: Tensor, histories: Any, tile: int = TILE) -> Scorer:
@@ -222,20 +222,14 @@ def random_zero_shot(dataset: PreparedDataset, cutoffs: Sequence[int]) -> dict[s
     cutoffs
         Ranks at which lists are cut.
     """
-
-    def pairs(*splits: str) -> np.ndarray:
-        rows = dataset.interactions.loc[dataset.interactions[Columns.SPLIT].isin(splits)]
-        return np.unique(rows[Columns.USER].to_numpy(np.int64) * dataset.n_items + rows[Columns.ITEM].to_numpy())
-
-    def counts(keys: np.ndarray) -> np.ndarray:
-        return np.bincount(keys // dataset.n_items, minlength=dataset.n_users)[users]
-
-    masked, relevant = pairs(TRAIN, VALID), pairs(TEST)
-    users = np.unique(relevant // dataset.n_items)
-    candidates, n_relevant = dataset.n_items - counts(masked), counts(relevant)
-    share = counts(np.setdiff1d(relevant, masked)) / np.maximum(candidates, 1)
+    masked, relevant = dataset.of(TRAIN, VALID), dataset.of(TEST)
+    users = relevant.distinct_users
+    candidates, n_relevant = dataset.n_items - masked.history_lengths[users], relevant.history_lengths[users]
+    open_ = np.setdiff1d(relevant.distinct_codes, masked.distinct_codes) // dataset.n_items
+    share = np.bincount(open_, minlength=dataset.n_users)[users] / np.maximum(candidates, 1)
     gains = np.append(0, (1 / np.log2(np.arange(2, max(cutoffs) + 2))).cumsum())
-    recall = {k: share * np.minimum(k, candidates) / n_relevant for k in cutoffs}
-    ndcg = {k: share * gains[np.minimum(k, candidates)] / gains[np.minimum(k, n_relevant)] for k in cutoffs}
-    means = [float(values[k].mean()) for values in (recall, ndcg) for k in cutoffs]
-    return dict(zip(_names(cutoffs), means, strict=True))
+    expected = {
+        "recall": {k: share * np.minimum(k, candidates) / n_relevant for k in cutoffs},
+        "ndcg": {k: share * gains[np.minimum(k, candidates)] / gains[np.minimum(k, n_relevant)] for k in cutoffs},
+    }
+    return {f"{name}_at_{k}": float(expected[name][k].mean()) for name in ZERO_SHOT for k in cutoffs}

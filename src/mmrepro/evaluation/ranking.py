@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mmrepro.errors import MmreproError
+from mmrepro.evaluation.lists import NO_ITEM, RankedLists
 from mmrepro.models.base import Model
 
 SCORE_BYTES = 256 * 2**20  # bound of the score block of one user chunk; top-k needs about as much again
-NO_ITEM = -1
-
-
-@dataclass(frozen=True)
-class RankedLists:
-    """Items of each user by decreasing score, equal scores by increasing item; `NO_ITEM` where candidates ran out."""
-
-    users: np.ndarray
-    """Shape (n,), int64."""
-    items: np.ndarray
-    """Shape (n, k), int64."""
-    scores: np.ndarray
-    """Shape (n, k), float32."""
-
-
 Scorer = Callable[[Tensor], Tensor]
 
 
@@ -35,7 +20,7 @@ def make_scorer(model: Model, draw: bool = False) -> Scorer:
     """Return a function from user indices (n,) to scores (n, n_items), embeddings computed once."""
     if not model.has_embeddings:
         return model.score
-    users, items = (x.float() for x in model.embed(draw))
+    users, items = (x.float() for x in (model.embed_drawn() if draw else model.embed()))
     return lambda indices: model.scores(users.index_select(0, indices) @ items.T)
 
 

@@ -15,7 +15,8 @@ from mmrepro.config.model import model_names
 from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.ranking import make_scorer
-from mmrepro.models.base import Batch, ItemContent, Model, TrainingInteractions, build_model, model_class
+from mmrepro.models.base import Batch, ItemContent, Model, build_model, model_class
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.neighbours import nearest_neighbours
 
 LOSS_TOLERANCE, SCORE_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4, 1e-4
@@ -114,7 +115,7 @@ def _build(name: str, reference: dict[str, Any], data: dict[str, Any]) -> Model:
     }
     users, items, label = data["interactions"][:, 0], data["interactions"][:, 1], data["interactions"][:, 2].astype(int)
     shape = reference["scores"].shape
-    training = TrainingInteractions(users[label == 0].astype(int), items[label == 0].astype(int), *shape)
+    training = Interactions(users[label == 0].astype(int), items[label == 0].astype(int), *shape)
     raw = {m: torch.from_numpy(data[m]).float() for m in cls.reference_modalities}
     count = parameters.get("neighbours", 10)
     neighbours = {m: nearest_neighbours(x, count)[0] for m, x in raw.items()}

@@ -17,10 +17,10 @@ from mmrepro.features.derived import change_of, derive_table, lost_sources
 from mmrepro.features.encoders.base import Encoded, fill_missing, load_encoder
 from mmrepro.features.matrix import FeatureMatrix
 from mmrepro.features.shards import Shards
-from mmrepro.features.weights import weights_label
 from mmrepro.records.files import atomic_path, read_json
-from mmrepro.records.fingerprint import fingerprint
 from mmrepro.runtime.devices import torch_threads
+from mmrepro.study.kinds import code_of
+from mmrepro.study.weights import weights_label
 
 
 def extract(
@@ -70,7 +70,7 @@ def extract(
         encoder = encoder.model_copy(update={"weights": str(pretrained)})
     configuration = _encoder_record(encoder)
     facts = {"encoder": {k: v for k, v in configuration.items() if k != "missing"}, "item_list_hash": item_list_hash}
-    shards = Shards(output, modality, fingerprint("extract", encoder.encoder), facts)
+    shards = Shards(output, modality, code_of("extract", encoder=encoder.encoder), facts)
     encoded = _encode(encoder, items, raw, shards)
     fill_missing(encoded.matrix, encoded.reasons, encoder.missing, shards.name)
     record = {

@@ -31,6 +31,14 @@ class FeatureMatrix:
     modality: str
     record: dict[str, Any]
 
+    @property
+    def description(self) -> str:
+        """Encoder, architecture or file, weights and change, in words."""
+        encoder = self.record["encoder"]
+        words = [encoder["encoder"], encoder.get("architecture"), encoder.get("file"), self.record["weights"]]
+        words.append(self.record.get("change") and f"({self.record['change']})")
+        return " ".join(word for word in words if word)
+
     def save(self, folder: Path) -> FeatureMatrix:
         """Write `<modality>.npy`, then `<modality>.json`.
 

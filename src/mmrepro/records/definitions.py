@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 PACKAGE = "mmrepro"
 ROOT = Path(__file__).parents[1]
-RECORDERS = ("errors", "records", "runtime.meter", "runtime.energy", "training.recorder")
+RECORDERS = ("errors", "records", "runtime.meter", "runtime.energy", "study.kinds", "training.recorder")
 """Modules and packages that record results or say what is wrong, and decide no number: edits there rerun nothing."""
 PRINTERS = ("print",)
 """Functions whose calls only tell somebody something."""
@@ -127,6 +127,15 @@ def imported_names(nodes: Iterable[ast.AST]) -> dict[str, Binding]:
                 binding = Binding(path, None, inside) if is_module else Binding(module, alias.name, inside)
                 found[alias.asname or alias.name] = binding
     return found
+
+
+def modules(pattern: str) -> list[str]:
+    """Return the modules that a pattern names: itself, or for `folder.*` every module of the folder."""
+    folder, star, _ = pattern.partition(".*")
+    if not star:
+        return [pattern]
+    files = (ROOT / folder.replace(".", "/")).glob("*.py")
+    return sorted(f"{folder}.{file.stem}" for file in files if file.stem != "__init__")
 
 
 @cache

@@ -16,84 +16,40 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from mmrepro.errors import MmreproError
-from mmrepro.records.definitions import Reference, bases_of, definition, module
+from mmrepro.records.definitions import Reference, bases_of, definition, module, modules
 
-STAGES: dict[str, tuple[str, str]] = {
-    "fetch": ("datasets.fetch", "fetch"),
-    "images": ("datasets.image_download", "download_images"),
-    "prepare": ("datasets.prepare", "prepare"),
-    "extract": ("features.extract", "extract"),
-    "item_graph": ("features.item_graph", "build_item_graph"),
-    "align_content": ("features.alignment.pretrain", "align_content"),
-    "probe": ("evaluation.probe", "probe"),
-    "train": ("training.run", "train"),
-    "select": ("training.selection", "select"),
-    "search": ("training.tpe", "search"),
-    "tables": ("reporting.build", "build_tables"),
-    "track": ("housekeeping.tracking", "import_runs"),
-}
-
-PARTS = {
-    "fetch": ("datasets.readers", ("generate",)),
-    "images": ("datasets.readers", ("read",)),
-    "prepare": ("datasets.readers", ("read",)),
-    "extract": ("features.encoders", ("encode",)),
-}
-"""Package whose modules a stage imports by name, and the functions it calls there: the module in use is an entry, too."""
 MODEL_BASE = "models.base.Model"
 
 
 @cache
-def fingerprint(stage: str, part: str | None = None) -> str:
-    """Return the fingerprint of a stage.
+def fingerprint(*entries: str) -> str:
+    """Return the fingerprint of what definitions reach.
 
     Parameters
     ----------
-    stage
-        A key of `STAGES`.
-    part
-        What the stage imports by name: the reader (fetch, images, prepare), encoder (extract) or model (train).
+    *entries
+        `<module>:<definition>` with the module relative to the package; a definition that a module lacks counts for
+        nothing. A module alone stands for the model that it holds, `*` for every module of a folder.
 
     Returns
     -------
     str
         Sixteen hexadecimal digits.
-
-    Raises
-    ------
-    MmreproError
-        For an unknown stage.
     """
-    if stage not in STAGES:
-        raise MmreproError(f"no stage '{stage}' to fingerprint; known are {', '.join(STAGES)}")
-    entries = [Reference(*STAGES[stage])]
-    if part is not None:
-        entries += _entries_of(stage, part)
-    return _Closure(entries).hash
+    return _Closure([reference for entry in entries for reference in _references(entry)]).hash
 
 
-def training_fingerprint(model: str) -> str:
-    """Return the fingerprint of training, ranking and one model; it is recorded in every run."""
-    return fingerprint("train", model)
-
-
-def reachable(*entries: tuple[str, str]) -> list[tuple[str, str]]:
+def reachable(*entries: str) -> list[tuple[str, str]]:
     """Return the (module, definition) pairs that the entries use, themselves included, sorted."""
-    return sorted(_Closure([Reference(*entry) for entry in entries]).visited)
+    return sorted(_Closure([reference for entry in entries for reference in _references(entry)]).visited)
 
 
-def _entries_of(stage: str, part: str) -> list[Reference]:
-    """The functions of a reader or encoder, or the class of a model."""
-    if stage == "train":
-        name = f"models.{part}"
-        return [r for r in _references(name) if MODEL_BASE in bases_of(r)]
-    package, functions = PARTS[stage]
-    return [reference for reference in _references(f"{package}.{part}") if reference.name in functions]
-
-
-def _references(name: str) -> list[Reference]:
-    return [Reference(name, defined) for defined in module(name).statements]
+def _references(entry: str) -> list[Reference]:
+    pattern, separator, wanted = entry.partition(":")
+    found = [Reference(name, defined) for name in modules(pattern) for defined in module(name).statements]
+    if separator:
+        return [reference for reference in found if reference.name == wanted]
+    return [reference for reference in found if MODEL_BASE in bases_of(reference)]
 
 
 class _Closure:

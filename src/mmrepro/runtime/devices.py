@@ -1,7 +1,8 @@
-"""Where a neural encoder runs: threads on the CPU in float32, or a GPU in bfloat16."""
+"""Where a job computes: threads of the CPU, or a graphics card."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,8 +43,8 @@ class Device:
             yield
 
 
-def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> Device:
-    """Choose device and precision.
+def encoding_device(wanted: Literal["auto", "cpu", "cuda"]) -> Device:
+    """Choose device and precision of an encoder: the CPU in float32, or a GPU in bfloat16.
 
     Parameters
     ----------
@@ -76,3 +77,41 @@ def torch_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def fix_threads(threads: int) -> None:
+    """Set torch's threads for the process; refuse where they are not to be had, because they are part of the result.
+
+    Raises
+    ------
+    MmreproError
+        With fewer processors than threads.
+    """
+    import torch
+
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if available < threads:
+        raise MmreproError(
+            f"the study asks for threads: {threads}, but {available} are to be had; lower `threads` in the study"
+        )
+    torch.set_num_threads(threads)
+
+
+def training_device(wanted: str) -> str:
+    """Return the device of a training: the best there is for `auto`, else the one named.
+
+    Raises
+    ------
+    MmreproError
+        For a device that this machine lacks.
+    """
+    import torch
+
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(name for name, there in found.items() if there)
+    if not found[wanted]:
+        raise MmreproError(
+            f"the study asks for device: {wanted}, which this machine lacks; set `device: auto` in the study"
+        )
+    return wanted

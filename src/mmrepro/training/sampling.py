@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import Batch, TrainingInteractions
+from mmrepro.models.base import Batch
+from mmrepro.ops.interactions import Interactions
 
 
 class NegativeSampler:
@@ -30,12 +31,12 @@ class NegativeSampler:
         If some user has interacted with the whole pool.
     """
 
-    def __init__(self, interactions: TrainingInteractions, train_items_only: bool = False) -> None:
+    def __init__(self, interactions: Interactions, train_items_only: bool = False) -> None:
         n_users, n_items = interactions.n_users, interactions.n_items
         self.pool = np.unique(interactions.items) if train_items_only else np.arange(n_items)
         self.stride = np.int64(len(self.pool) + 1)
-        pairs = np.unique(interactions.users.astype(np.int64) * n_items + interactions.items)
-        users, positions = pairs // n_items, np.searchsorted(self.pool, pairs % n_items)
+        users, items = interactions.distinct
+        positions = np.searchsorted(self.pool, items)
         counts = np.bincount(users, minlength=n_users)
         self.first = np.concatenate([[0], np.cumsum(counts)])
         self.free = len(self.pool) - counts
@@ -44,7 +45,7 @@ class NegativeSampler:
             raise MmreproError(
                 f"user {user} has a training interaction with every item, so no negative item exists; drop that user"
             )
-        rank = np.arange(len(pairs)) - self.first[users]
+        rank = np.arange(len(users)) - self.first[users]
         self.keys = users * self.stride + positions - rank
 
     def draw(self, users: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -55,7 +56,7 @@ class NegativeSampler:
 
 
 def epoch_batches(
-    interactions: TrainingInteractions, sampler: NegativeSampler | None, batch_size: int, seed: int, epoch: int
+    interactions: Interactions, sampler: NegativeSampler | None, batch_size: int, seed: int, epoch: int
 ) -> Iterator[Batch]:
     """Yield the batches of an epoch: all training pairs in random order, the last batch shorter.
 

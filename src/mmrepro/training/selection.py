@@ -8,14 +8,12 @@ from typing import Any
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import read_json, write_json
 
-SELECTION_METRIC = "recall_at_20"
-
 
 def select(trials: list[Path], searched: list[str], output: Path) -> None:
     """Write the winner of a search, and all trials with their values.
 
-    The winner has the highest recall@20 on the split that the trials' protocol names (`select_on`), after rounding
-    where the protocol rounds; the first that was tried wins ties.
+    The winner has the highest value of the watched metric on the split that the trials' protocol names (`select_on`),
+    after rounding where the protocol rounds; the first that was tried wins ties.
 
     Parameters
     ----------
@@ -53,7 +51,7 @@ def select(trials: list[Path], searched: list[str], output: Path) -> None:
         {
             "parameters": rows[winner]["parameters"],
             "select_on": split,
-            "metric": SELECTION_METRIC,
+            "metric": records[0]["watch"],
             "value": values[winner],
             "n_trials": len(rows),
             "trials": rows,
@@ -62,7 +60,7 @@ def select(trials: list[Path], searched: list[str], output: Path) -> None:
 
 
 def judged(record: dict[str, Any]) -> float:
-    """Return the value by which a finished trial is compared: recall@20, rounded where its protocol rounds."""
+    """Return the value by which a finished trial is compared: the watched metric, rounded where its protocol rounds."""
     protocol = record["protocol"]
-    value = float(record[protocol["select_on"]][SELECTION_METRIC])
+    value = float(record[protocol["select_on"]][record["watch"]])
     return value if protocol["round_digits"] is None else round(value, protocol["round_digits"])

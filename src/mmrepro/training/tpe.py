@@ -15,8 +15,8 @@ import optuna
 
 from mmrepro.config.run import RunSpec
 from mmrepro.records.files import read_json
-from mmrepro.records.fingerprint import training_fingerprint
 from mmrepro.runtime.seeds import derive_seed
+from mmrepro.study.kinds import training_code
 from mmrepro.study.layout import Layout
 from mmrepro.study.space import SequentialSearch, Space, combinations, shuffled
 from mmrepro.training.run import train
@@ -114,4 +114,4 @@ def _is_current(spec: RunSpec, prepared: Path, features: Path | None, path: Path
     if features is not None and spec.modalities:
         data["features"] = {m: read_json(features / f"{m}.json")["matrix_sha256"] for m in spec.modalities}
     same_data = all(record["data"].get(key) == value for key, value in data.items())
-    return bool(same_data and record["code"] == training_fingerprint(spec.model))
+    return bool(same_data and record["code"] == training_code(spec.model, spec.watch))

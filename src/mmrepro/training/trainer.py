@@ -4,37 +4,58 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmrepro.columns import TEST, VALID
-from mmrepro.config.protocol import Protocol
+from mmrepro.columns import TEST, TRAIN, VALID
 from mmrepro.errors import MmreproError
-from mmrepro.evaluation.evaluator import Evaluation, Evaluator
-from mmrepro.evaluation.ranking import Scorer, make_scorer
-from mmrepro.models.base import Batch, Model, TrainedParameters, TrainingInteractions
+from mmrepro.evaluation.evaluator import Evaluator
+from mmrepro.evaluation.lists import RankedLists
+from mmrepro.evaluation.ranking import make_scorer
+from mmrepro.models.base import Batch, Model, TrainedParameters
 from mmrepro.runtime.checkpoint import CHECKPOINT_EVERY, Checkpoint
 from mmrepro.runtime.seeds import derive_seed
 from mmrepro.training.optimiser import Adam
+from mmrepro.training.released import Behaviour, LastBatch, copy_of, drawing_from, scoring
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
-
-WATCHED_METRIC = "recall_at_20"
-WATCHED_CUTOFFS = (10, 20)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run leaves behind: evaluations by split, the embeddings that ranked, and how training went."""
+    """What training leaves behind: lists by split, the embeddings that ranked, and how it went."""
 
-    evaluations: dict[str, Evaluation]
+    lists: dict[str, RankedLists]
     embeddings: tuple[Tensor, Tensor] | None
     history: list[dict[str, Any]]
     best_epoch: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training is told beside its model.
+
+    Attributes
+    ----------
+    seed
+        Batches, negatives and draws of each epoch derive from it.
+    metric, cutoff
+        On validation, what stopping looks at.
+    splits, depth
+        Splits that are ranked in the end (`test` never is unless it is among them), and the length of those lists.
+    bfloat16
+        Whether losses are computed in bfloat16.
+    """
+
+    seed: int
+    metric: str = "recall"
+    cutoff: int = 20
+    splits: tuple[str, ...] = (VALID, TEST)
+    depth: int = 100
+    bfloat16: bool = False
 
 
 class Trainer:
@@ -44,20 +65,16 @@ class Trainer:
     ----------
     model
         Already on its device.
-    interactions
-        Training pairs.
     evaluator
-        Ranks validation and test.
+        Ranks validation and test, and holds the training pairs.
     parameters
         The model's parameters.
-    protocol
-        The switches (methods, section 6).
-    seed
-        Batches, negatives and draws of each epoch derive from it.
-    cutoffs, depth
-        Of the final evaluation.
-    splits
-        What the final evaluation covers; `test` is only ever ranked when it is among them.
+    behaviour
+        What the protocol means for this model.
+    settings
+        Seed, metric, and what is ranked in the end.
+    checkpoint
+        Where progress is kept.
     report
         Called with each epoch's record.
     """
@@ -65,113 +82,90 @@ class Trainer:
     def __init__(
         self,
         model: Model,
-        interactions: TrainingInteractions,
         evaluator: Evaluator,
         parameters: TrainedParameters,
-        protocol: Protocol,
-        *,
-        seed: int,
-        cutoffs: tuple[int, ...],
-        depth: int,
-        splits: tuple[str, ...] = (VALID, TEST),
-        precision: str = "float32",
+        behaviour: Behaviour,
+        settings: Settings,
         checkpoint: Checkpoint | None = None,
-        report: Callable[[dict[str, Any]], None] | None = None,
+        report: Callable[[dict[str, Any]], None] = lambda record: None,
     ) -> None:
-        self.model, self.interactions, self.evaluator = model, interactions, evaluator
-        self.parameters, self.protocol, self.seed = parameters, protocol, seed
-        self.cutoffs, self.depth, self.splits = cutoffs, depth, splits
-        self.bfloat16, self.checkpoint, self.report = precision == "bfloat16", checkpoint, report
+        self.model, self.evaluator, self.parameters = model, evaluator, parameters
+        self.behaviour, self.settings, self.checkpoint, self.report = behaviour, settings, checkpoint, report
+        self.interactions = evaluator.dataset.of(TRAIN)
         self.device = next(model.parameters()).device
-        from_train = protocol.negatives_from == "train_items"
-        self.sampler = NegativeSampler(interactions, from_train) if model.samples_negatives else None
-        ignored = protocol.weight_decay == "as_program" and model.released.ignores_weight_decay
-        decay = 0.0 if ignored else parameters.weight_decay
-        self.optimiser = Adam(model.parameters(), parameters.learning_rate, decay)
-        self.stale = protocol.score_with == "last_batch" and model.released.scores_with_last_batch
-        self.draw = protocol.ranking_draw == "last_batch"
-        self.patience = model.released.patience if protocol.patience == "released" else parameters.patience
-        self.before_last_step: dict[str, Any] = {}
+        pool = behaviour.from_train_items
+        self.sampler = NegativeSampler(self.interactions, pool) if model.samples_negatives else None
+        self.optimiser = Adam(model.parameters(), parameters.learning_rate, behaviour.weight_decay)
+        self.last: LastBatch | None = None
         self.state: dict[str, Any] = {
-            "epoch": 0,
-            "best_epoch": 0,
-            "best_value": -1.0,
-            "bad": 0,
-            "best": None,
-            "history": [],
-        }
+            "epoch": 0, "best_epoch": 0, "best_value": -1.0, "bad": 0, "best": None, "history": [],
+        }  # fmt: skip
 
     def fit(self) -> Outcome:
         """Train until validation stops improving, and return the outcome of the best epoch."""
         self._resume()
-        while self.state["epoch"] < self.parameters.max_epochs and not self._exhausted():
+        while self.state["epoch"] < self.parameters.max_epochs and not self.behaviour.exhausted(self.state["bad"]):
             self._epoch(self.state["epoch"] + 1)
             if self.checkpoint is not None and self.state["epoch"] % CHECKPOINT_EVERY == 0:
                 self._save()
         best = self.state["best"]
-        if self.protocol.test_from == "best_parameters":
+        if self.behaviour.restores:
             self.model.load_state_dict(best["parameters"])
-            with self._generator(best["generator"]):
-                best = {"result": self._evaluate_finally()}
-        evaluations, embeddings = best["result"]
-        return Outcome(evaluations, embeddings, self.state["history"], self.state["best_epoch"])
-
-    def _exhausted(self) -> bool:
-        bad = self.state["bad"]
-        return bool(bad > self.patience if self.protocol.stop_when == "exceeds" else bad >= self.patience)
+            with drawing_from(best["generator"]):
+                best = {"result": self._rank_finally()}
+        lists, embeddings = best["result"]
+        return Outcome(lists, embeddings, self.state["history"], self.state["best_epoch"])
 
     def _epoch(self, epoch: int) -> None:
         """Train one epoch, validate, and note whether it is the best so far."""
         started = time.perf_counter()
-        finished = epoch - 1
-        decay = self.parameters.learning_rate_decay ** (finished / self.parameters.learning_rate_decay_epochs)
+        decay = self.parameters.learning_rate_decay ** ((epoch - 1) / self.parameters.learning_rate_decay_epochs)
         self.optimiser.learning_rate = self.parameters.learning_rate * decay
-        torch.manual_seed(derive_seed(self.seed, "epoch", epoch))
-        terms = self._train(epoch)
-        with self._scoring() as scorer:
-            valid = self.evaluator.evaluate(scorer, VALID, WATCHED_CUTOFFS, max(WATCHED_CUTOFFS)).means
-            value = valid[WATCHED_METRIC]
-            if self.protocol.round_digits is not None:
-                value = round(value, self.protocol.round_digits)
-            improved = value > self.state["best_value"]
+        torch.manual_seed(derive_seed(self.settings.seed, "epoch", epoch))
+        terms, self.last = self._train(epoch)
+        metric, cutoff = self.settings.metric, self.settings.cutoff
+        with scoring(self.model, self.behaviour, self.last) as scorer:
+            value = self.evaluator.value(self.evaluator.rank(scorer, VALID, cutoff), VALID, metric, cutoff)
+            improved = self.behaviour.compared(value) > self.state["best_value"]
             if improved:
-                self.state.update(best_value=value, best_epoch=epoch, best=self._note())
-        self.state["bad"] = 0 if improved else self.state["bad"] + 1
-        self.state["epoch"] = epoch
+                self.state.update(best_value=self.behaviour.compared(value), best_epoch=epoch, best=self._note())
+        self.state.update(bad=0 if improved else self.state["bad"] + 1, epoch=epoch)
         record = {
             "epoch": epoch,
             "loss": sum(terms.values()),
             "terms": terms,
             "learning_rate": self.optimiser.learning_rate,
-            "valid": valid,
+            "valid": {f"{metric}_at_{cutoff}": value},
             "best_epoch": self.state["best_epoch"],
             "seconds": round(time.perf_counter() - started, 3),
         }
         self.state["history"].append(record)
-        if self.report is not None:
-            self.report(record)
+        self.report(record)
 
-    def _train(self, epoch: int) -> dict[str, float]:
-        """Run the optimiser over an epoch's batches; return the mean of each term."""
+    def _train(self, epoch: int) -> tuple[dict[str, float], LastBatch]:
+        """Run the optimiser over an epoch's batches; return the mean of each term, and the moment before the last step."""
         self.model.train()
         self.model.start_epoch()
         sums: dict[str, float] = {}
         size = self.parameters.batch_size
         n_batches = -(-len(self.interactions.users) // size)
-        for number, batch in enumerate(epoch_batches(self.interactions, self.sampler, size, self.seed, epoch), 1):
+        batches = epoch_batches(self.interactions, self.sampler, size, self.settings.seed, epoch)
+        last = None
+        for number, batch in enumerate(batches, 1):
             generator = torch.get_rng_state()
             terms = self._loss(Batch(*(column.to(self.device) for column in batch)), epoch)
             self.optimiser.zero_grad()
             torch.stack(list(terms.values())).sum().backward()
             if number == n_batches:
-                self.before_last_step = {"generator": generator, "parameters": self._copy() if self.stale else None}
+                last = LastBatch(generator, copy_of(self.model) if self.behaviour.scores_stale else None)
             self.optimiser.step()
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(term.detach())
-        return {name: total / n_batches for name, total in sums.items()}
+        assert last is not None
+        return {name: total / n_batches for name, total in sums.items()}, last
 
     def _loss(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16):
             terms = self.model.loss(batch)
         for name, term in terms.items():
             if not bool(torch.isfinite(term)):
@@ -181,55 +175,25 @@ class Trainer:
                 )
         return terms
 
-    def _copy(self) -> dict[str, Tensor]:
-        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-
-    @contextmanager
-    def _scoring(self) -> Iterator[Scorer]:
-        """The scorer that the protocol asks for: current parameters, or those of the last batch; draws or their mean."""
-        current = None
-        if self.stale:
-            current = self._copy()
-            self.model.load_state_dict(self.before_last_step["parameters"])
-        try:
-            with self._generator(self.before_last_step["generator"]):
-                yield self._scorer()
-        finally:
-            if current is not None:
-                self.model.load_state_dict(current)
-
-    @torch.no_grad()
-    def _scorer(self) -> Scorer:
-        self.model.eval()
-        return make_scorer(self.model, self.draw)
-
-    @staticmethod
-    @contextmanager
-    def _generator(state: Tensor) -> Iterator[None]:
-        """Draw from PyTorch's generator in a given state, and leave it as it was."""
-        with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(state)
-            yield
-
     def _note(self) -> dict[str, Any]:
         """What must be kept of the best epoch so far; called while the scoring parameters are in place."""
-        if self.protocol.test_from == "best_parameters":
-            return {"parameters": self._copy(), "generator": self.before_last_step["generator"]}
-        with self._generator(self.before_last_step["generator"]):
-            return {"result": self._evaluate_finally()}
+        assert self.last is not None
+        if self.behaviour.restores:
+            return {"parameters": copy_of(self.model), "generator": self.last.generator}
+        with drawing_from(self.last.generator):
+            return {"result": self._rank_finally()}
 
     @torch.no_grad()
-    def _evaluate_finally(self) -> tuple[dict[str, Evaluation], tuple[Tensor, Tensor] | None]:
+    def _rank_finally(self) -> tuple[dict[str, RankedLists], tuple[Tensor, Tensor] | None]:
         self.model.eval()
         generator = torch.get_rng_state()
-        scorer = make_scorer(self.model, self.draw)
-        evaluations = {s: self.evaluator.evaluate(scorer, s, self.cutoffs, self.depth) for s in self.splits}
+        scorer = make_scorer(self.model, self.behaviour.draws)
+        lists = {split: self.evaluator.rank(scorer, split, self.settings.depth) for split in self.settings.splits}
         torch.set_rng_state(generator)
-        embeddings = None
-        if self.model.has_embeddings:
-            users, items = self.model.embed(self.draw)
-            embeddings = users.detach().cpu().clone(), items.detach().cpu().clone()
-        return evaluations, embeddings
+        if not self.model.has_embeddings:
+            return lists, None
+        users, items = self.model.embed_drawn() if self.behaviour.draws else self.model.embed()
+        return lists, (users.detach().cpu().clone(), items.detach().cpu().clone())
 
     def _save(self) -> None:
         assert self.checkpoint is not None
@@ -246,11 +210,9 @@ class Trainer:
         print(f"resumed after epoch {self.state['epoch']}", file=sys.stderr)
 
 
-def fit_closed_form(
-    model: Model, evaluator: Evaluator, cutoffs: tuple[int, ...], depth: int, splits: tuple[str, ...]
-) -> Outcome:
-    """Fit a model without a training loop and evaluate it."""
+def fit_closed_form(model: Model, evaluator: Evaluator, settings: Settings) -> Outcome:
+    """Fit a model without a training loop and rank."""
     model.fit()
     scorer = make_scorer(model)
-    evaluations = {split: evaluator.evaluate(scorer, split, cutoffs, depth) for split in splits}
-    return Outcome(evaluations, model.embed() if model.has_embeddings else None, [], 0)
+    lists = {split: evaluator.rank(scorer, split, settings.depth) for split in settings.splits}
+    return Outcome(lists, model.embed() if model.has_embeddings else None, [], 0)

@@ -23,14 +23,14 @@ from mmrepro.features.alignment.loop import Alignment, Report
 from mmrepro.features.alignment.objective import Objective
 from mmrepro.features.alignment.targets import PatchTarget, Target, TokenTarget, VectorTarget
 from mmrepro.features.alignment.vocabulary import Vocabulary
-from mmrepro.features.weights import weights_label
 from mmrepro.records.files import atomic_path, file_sha256, read_json, write_json, write_text
-from mmrepro.records.fingerprint import fingerprint
 from mmrepro.records.provenance import git_state, versions
 from mmrepro.runtime.checkpoint import Checkpoint
-from mmrepro.runtime.devices import choose_device, torch_threads
+from mmrepro.runtime.devices import encoding_device, torch_threads
 from mmrepro.runtime.meter import Meter
 from mmrepro.runtime.seeds import derive_seed, seed_everything
+from mmrepro.study.kinds import code_of
+from mmrepro.study.weights import weights_label
 
 ENCODER, HISTORY, RECORD = "encoder.pt", "history.jsonl", "run.json"
 
@@ -86,14 +86,14 @@ class _Job:
         statistics = read_json(prepared / STATISTICS)
         self.dataset = statistics["dataset"]
         self.report = report or _progress(f"{self.dataset} {name}", encoder.epochs)
-        self.device = choose_device(encoder.device)
+        self.device = encoding_device(encoder.device)
         self.reader = Reader(encoder, load_items(prepared), raw, encoder.weights)
         data = {"item_list": statistics["item_list_hash"], "sources": self.reader.hashes()}
         if Path(encoder.weights).is_file():
             data["weights"] = file_sha256(Path(encoder.weights))
         self.facts: dict[str, Any] = {
             "configuration": {**encoder.model_dump(mode="json"), "weights": weights_label(encoder.weights)},
-            "code": fingerprint("align_content"),
+            "code": code_of("align_content", encoder="alignrec"),
             "data": data,
         }
 

@@ -17,7 +17,7 @@ from mmrepro.features.alignment.encoder import UnifiedEncoder, build_encoder
 from mmrepro.features.alignment.vocabulary import Vocabulary
 from mmrepro.features.encoders.base import Encoded, gather_rows, state_hash
 from mmrepro.features.shards import Advance, Arrays, Shards, shard_size
-from mmrepro.runtime.devices import Device, choose_device
+from mmrepro.runtime.devices import Device, encoding_device
 
 SHARD = 1024
 SETTINGS = ("sources", "architecture", "dim", "layers", "heads")
@@ -45,7 +45,7 @@ def encode(encoder: AlignRecEncoder, items: pd.DataFrame, raw: Path, shards: Sha
     """
     import torch
 
-    device = choose_device(encoder.device)
+    device = encoding_device(encoder.device)
     stored = _stored(encoder, shards.name)
     reader = Reader(encoder, items, raw, "random:0")
     vocabularies = reader.vocabularies(stored["words"])

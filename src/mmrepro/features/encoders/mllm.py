@@ -17,8 +17,8 @@ from mmrepro.features.encoders.base import Encoded, first_line, require_complete
 from mmrepro.features.encoders.sentence_transformers import embed
 from mmrepro.features.pixels import image_hashes, missing_images, unusable_reason
 from mmrepro.features.shards import Advance, Arrays, Shards, shard_size
-from mmrepro.features.weights import weights_label
-from mmrepro.runtime.devices import Device, choose_device
+from mmrepro.runtime.devices import Device, encoding_device
+from mmrepro.study.weights import weights_label
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,7 +62,7 @@ def _descriptions(
     encoder: MultimodalLanguageEncoder, items: pd.DataFrame, raw: Path, shards: Shards
 ) -> tuple[pd.Series, dict[int, str], dict[str, Any]]:
     """The description of every item, the reasons of those without, and the record of the model."""
-    device = choose_device(encoder.device)
+    device = encoding_device(encoder.device)
     describer = _Describer(encoder, device)
     paths = [None if pd.isna(name) else raw / name for name in items[Columns.IMAGE]]
     titles = ["" if pd.isna(title) else str(title).strip() for title in items[Columns.TITLE]]

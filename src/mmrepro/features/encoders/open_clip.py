@@ -16,9 +16,9 @@ from mmrepro.errors import MmreproError
 from mmrepro.features.encoders.base import Encoded, encode_texts, first_line, state_hash
 from mmrepro.features.pixels import encode_images
 from mmrepro.features.shards import Advance, Shards
-from mmrepro.features.weights import weights_label
 from mmrepro.records.files import file_sha256
-from mmrepro.runtime.devices import Device, choose_device
+from mmrepro.runtime.devices import Device, encoding_device
+from mmrepro.study.weights import weights_label
 
 TEXT_SHARD = 4096
 
@@ -44,7 +44,7 @@ def encode(encoder: OpenClipEncoder, items: pd.DataFrame, raw: Path, shards: Sha
     """
     import torch
 
-    device = choose_device(encoder.device)
+    device = encoding_device(encoder.device)
     model, transform = load_model(encoder.architecture, encoder.weights, encoder.image_size, encoder.context_length)
     image = encoder.source == "image"
     description = {

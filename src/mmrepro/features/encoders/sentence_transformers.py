@@ -13,8 +13,8 @@ from mmrepro.config.features import NeuralEncoder, SentenceEncoder
 from mmrepro.errors import MmreproError
 from mmrepro.features.encoders.base import Encoded, encode_texts, first_line, saved_hash, state_hash
 from mmrepro.features.shards import Advance, Shards
-from mmrepro.features.weights import OFFLINE, weights_label
-from mmrepro.runtime.devices import choose_device
+from mmrepro.runtime.devices import encoding_device
+from mmrepro.study.weights import OFFLINE, weights_label
 
 SHARD = 16_384
 """Texts are sorted by length within a shard, so that the size decides which ones share a batch."""
@@ -65,7 +65,7 @@ def embed(texts: pd.Series, encoder: NeuralEncoder, weights: str, shards: Shards
     """
     import torch
 
-    device = choose_device(encoder.device)
+    device = encoding_device(encoder.device)
     model = _load(weights)
     description = {
         "weights": weights_label(weights),
