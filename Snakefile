@@ -10,7 +10,6 @@ if "study" not in config:  # Snakemake would merge another study over a default 
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/resources.smk"
 
 
 wildcard_constraints:

@@ -1,84 +1,74 @@
 rule fetch:
     """Bring the raw files of {wildcards.dataset} here and verify them."""
     input:
-        config=ancient("config/datasets/{dataset}.yaml"),
+        config=ancient(undated("fetch", "config")),
     output:
-        manifest="data/raw/{dataset}/MANIFEST.json",
+        manifest=f"{RAW}/MANIFEST.json",
     log:
-        "logs/fetch/{dataset}.log",
+        KINDS["fetch"].log_file,
     benchmark:
-        "logs/benchmarks/fetch/{dataset}.tsv"
+        KINDS["fetch"].benchmark_file
     conda:
         "../../envs/mmrepro.yaml"
-    threads: 1
+    threads: needs("fetch", "threads")
     resources:
-        mem_mb=dataset_memory("fetch"),
-        runtime=240,
+        mem_mb=needs("fetch", "memory_mb"),
+        runtime=runtime("fetch"),
     params:
-        code=reader_fingerprint("fetch"),
-        settings=dataset_settings("reader", "folder", "files", "options"),
+        code=code("fetch"),
+        settings=settings("fetch"),
     shell:
-        "mmrepro fetch {input.config} --output data/raw/{wildcards.dataset} > {log} 2>&1"
+        "mmrepro fetch config/datasets/{wildcards.dataset}.yaml --output $(dirname {output.manifest}) > {log} 2>&1"
 
 
 rule images:
     """Download the images of the items of {wildcards.dataset} that survive its filters."""
     input:
-        config=ancient(dataset_file),
-        manifest="data/raw/{dataset}/MANIFEST.json",
+        unpack(inputs("images")),
+        config=ancient(undated("images", "config")),
     output:
-        manifest="data/raw/{dataset}/IMAGES.json",
+        manifest=f"{RAW}/IMAGES.json",
     log:
-        "logs/images/{dataset}.log",
+        KINDS["images"].log_file,
     benchmark:
-        "logs/benchmarks/images/{dataset}.tsv"
+        KINDS["images"].benchmark_file
     conda:
         "../../envs/mmrepro.yaml"
-    threads: 1
+    threads: needs("images", "threads")
     resources:
-        mem_mb=dataset_memory("images"),
-        runtime=240,
+        mem_mb=needs("images", "memory_mb"),
+        runtime=runtime("images"),
     params:
-        code=reader_fingerprint("images"),
-        settings=dataset_settings("reader", "options", "images", "k_core", "drop_duplicates"),
+        code=code("images"),
+        settings=settings("images"),
     shell:
-        "mmrepro images {input.config} data/raw/{wildcards.dataset} > {log} 2>&1"
+        "mmrepro images config/datasets/{wildcards.dataset}.yaml $(dirname {output.manifest}) > {log} 2>&1"
 
 
 rule prepare:
     """Clean, filter, re-index and split {wildcards.dataset}."""
     input:
-        config=ancient(dataset_file),
-        manifests=raw_manifests,
+        unpack(inputs("prepare")),
+        config=ancient(undated("prepare", "config")),
     output:
-        interactions="data/prepared/{dataset}/interactions.parquet",
-        item_list="data/prepared/{dataset}/items.parquet",
-        user_list="data/prepared/{dataset}/users.parquet",
-        statistics="data/prepared/{dataset}/statistics.json",
+        interactions=f"{PREPARED}/interactions.parquet",
+        item_list=f"{PREPARED}/items.parquet",
+        user_list=f"{PREPARED}/users.parquet",
+        statistics=f"{PREPARED}/statistics.json",
     log:
-        "logs/prepare/{dataset}.log",
+        KINDS["prepare"].log_file,
     benchmark:
-        "logs/benchmarks/prepare/{dataset}.tsv"
+        KINDS["prepare"].benchmark_file
     conda:
         "../../envs/mmrepro.yaml"
-    threads: 1
+    threads: needs("prepare", "threads")
     resources:
-        mem_mb=dataset_memory("prepare"),
-        runtime=60,
+        mem_mb=needs("prepare", "memory_mb"),
+        runtime=runtime("prepare"),
     params:
-        code=reader_fingerprint("prepare"),
-        settings=dataset_settings(
-            "reader",
-            "options",
-            "k_core",
-            "drop_duplicates",
-            "drop_items_without",
-            "split",
-            "cold_users",
-            "cold_items",
-            "expected",
-        ),
+        code=code("prepare"),
+        settings=settings("prepare"),
         raw=raw_folder,
     shell:
         "mmrepro prepare config/datasets/{wildcards.dataset}.yaml {params.raw}"
-        " --output data/prepared/{wildcards.dataset} > {log} 2>&1"
+        " --output $(dirname {output.statistics}) > {log} 2>&1"

@@ -1,24 +1,50 @@
 rule probe:
     """Measure what the features {wildcards.features} of {wildcards.dataset} are worth without a recommender."""
     input:
-        interactions="data/prepared/{dataset}/interactions.parquet",
-        statistics="data/prepared/{dataset}/statistics.json",
-        records=probe_tables,
+        unpack(inputs("probe")),
     output:
-        probe="results/probes/{dataset}/{features}.json",
+        probe=KINDS["probe"].product,
     log:
-        "logs/probes/{dataset}/{features}.log",
+        KINDS["probe"].log_file,
     benchmark:
-        "logs/benchmarks/probes/{dataset}/{features}.tsv"
+        KINDS["probe"].benchmark_file
     conda:
         "../../envs/mmrepro.yaml"
-    threads: 1
+    threads: needs("probe", "threads")
     resources:
-        mem_mb=probe_memory,
-        runtime=240,
+        mem_mb=needs("probe", "memory_mb"),
+        runtime=runtime("probe"),
     params:
-        code=fingerprint("probe"),
-        modalities=probe_modalities,
+        code=code("probe"),
+        settings=settings("probe"),
+        modalities=modalities,
+        features=lambda wildcards: Layout.features(wildcards.dataset, wildcards.features).as_posix(),
     shell:
-        "mmrepro probe data/prepared/{wildcards.dataset} data/features/{wildcards.dataset}/{wildcards.features}"
-        " {params.modalities} --output {output.probe} > {log} 2>&1"
+        "mmrepro probe $(dirname {input.statistics}) {params.features} {params.modalities}"
+        " --output {output.probe} > {log} 2>&1"
+
+
+rule measure:
+    """Measure the lists of all runs on {wildcards.dataset}."""
+    input:
+        unpack(inputs("measure")),
+    output:
+        means=f"{MEASURES}.json",
+        per_user=f"{MEASURES}.parquet",
+    log:
+        KINDS["measure"].log_file,
+    benchmark:
+        KINDS["measure"].benchmark_file
+    conda:
+        "../../envs/mmrepro.yaml"
+    threads: needs("measure", "threads")
+    resources:
+        mem_mb=needs("measure", "memory_mb"),
+        runtime=runtime("measure"),
+    params:
+        code=code("measure"),
+        settings=settings("measure"),
+        file=study_file(),
+        slice=SLICE,
+    shell:
+        "mmrepro measure {params.file} {wildcards.dataset} --slice {params.slice:q} --output results > {log} 2>&1"

@@ -2,60 +2,91 @@
 ruleorder: align_content > extract
 
 
+rule align_content:
+    """Pre-train an encoder on the images and texts of {wildcards.dataset}, and encode every item."""
+    input:
+        unpack(inputs("align_content")),
+        config=ancient(undated("align_content", "config")),
+    output:
+        encoder=f"{ENCODER}/encoder.pt",
+        run=f"{ENCODER}/run.json",
+        history=f"{ENCODER}/history.jsonl",
+        matrix=f"{FEATURES}/{{modality}}.npy",
+        record=f"{FEATURES}/{{modality}}.json",
+    log:
+        KINDS["align_content"].log_file,
+    benchmark:
+        KINDS["align_content"].benchmark_file
+    wildcard_constraints:
+        features=kinds_of("align_content")("features"),
+        modality=kinds_of("align_content")("modality"),
+    conda:
+        "../../envs/mmrepro.yaml"
+    threads: needs("align_content", "threads")
+    resources:
+        mem_mb=needs("align_content", "memory_mb"),
+        runtime=runtime("align_content"),
+        gpu=needs("align_content", "gpus"),
+    params:
+        code=code("align_content"),
+        settings=settings("align_content"),
+        raw=raw_folder,
+    shell:
+        "mmrepro align-content config/features/{wildcards.features}.yaml {wildcards.modality}"
+        " $(dirname {input.statistics}) {params.raw} --encoder $(dirname {output.encoder})"
+        " --output $(dirname {output.record}) > {log} 2>&1"
+
+
 rule extract:
     """Encode the {wildcards.modality} of every item of {wildcards.dataset}."""
     input:
-        config=ancient(feature_file),
-        manifests=raw_manifests,
-        item_list="data/prepared/{dataset}/items.parquet",
-        statistics="data/prepared/{dataset}/statistics.json",
-        weights=encoder_weights,
-        derived_from=derived_from,
+        unpack(inputs("extract")),
+        config=ancient(undated("extract", "config")),
     output:
-        matrix="data/features/{dataset}/{features}/{modality}.npy",
-        record="data/features/{dataset}/{features}/{modality}.json",
+        matrix=f"{FEATURES}/{{modality}}.npy",
+        record=f"{FEATURES}/{{modality}}.json",
     log:
-        "logs/extract/{dataset}/{features}/{modality}.log",
+        KINDS["extract"].log_file,
     benchmark:
-        "logs/benchmarks/extract/{dataset}/{features}/{modality}.tsv"
+        KINDS["extract"].benchmark_file
     conda:
         "../../envs/mmrepro.yaml"
-    threads: encoder_threads
+    threads: needs("extract", "threads")
     resources:
-        mem_mb=modality_memory("extract"),
-        runtime=240,
-        gpu=encoder_gpus,
+        mem_mb=needs("extract", "memory_mb"),
+        runtime=runtime("extract"),
+        gpu=needs("extract", "gpus"),
     params:
-        code=encoder_fingerprint,
-        settings=modality_settings,
+        code=code("extract"),
+        settings=settings("extract"),
         raw=raw_folder,
         pretrained=pretrained_option,
     shell:
-        "mmrepro extract config/features/{wildcards.features}.yaml {wildcards.modality} data/prepared/{wildcards.dataset}"
-        " {params.raw} {params.pretrained} --output data/features/{wildcards.dataset}/{wildcards.features} > {log} 2>&1"
+        "mmrepro extract config/features/{wildcards.features}.yaml {wildcards.modality} $(dirname {input.statistics})"
+        " {params.raw} {params.pretrained} --output $(dirname {output.record}) > {log} 2>&1"
 
 
 rule item_graph:
     """Find the nearest items of every item of {wildcards.dataset} by {wildcards.modality}."""
     input:
-        config=ancient(feature_file),
-        matrix=ancient("data/features/{dataset}/{features}/{modality}.npy"),
-        record="data/features/{dataset}/{features}/{modality}.json",
+        unpack(inputs("item_graph")),
+        config=ancient(undated("item_graph", "config")),
+        matrix=ancient(undated("item_graph", "matrix")),
     output:
-        graph="data/features/{dataset}/{features}/{modality}.neighbours.npz",
+        graph=f"{FEATURES}/{{modality}}.neighbours.npz",
     log:
-        "logs/item_graph/{dataset}/{features}/{modality}.log",
+        KINDS["item_graph"].log_file,
     benchmark:
-        "logs/benchmarks/item_graph/{dataset}/{features}/{modality}.tsv"
+        KINDS["item_graph"].benchmark_file
     conda:
         "../../envs/mmrepro.yaml"
-    threads: 1
+    threads: needs("item_graph", "threads")
     resources:
-        mem_mb=modality_memory("item_graph"),
-        runtime=60,
+        mem_mb=needs("item_graph", "memory_mb"),
+        runtime=runtime("item_graph"),
     params:
-        code=fingerprint("item_graph"),
-        settings=graph_settings,
+        code=code("item_graph"),
+        settings=settings("item_graph"),
     shell:
-        "mmrepro item-graph config/features/{wildcards.features}.yaml {wildcards.modality} data/features/{wildcards.dataset}/{wildcards.features}"
-        " --output data/features/{wildcards.dataset}/{wildcards.features} > {log} 2>&1"
+        "mmrepro item-graph config/features/{wildcards.features}.yaml {wildcards.modality} $(dirname {output.graph})"
+        " --output $(dirname {output.graph}) > {log} 2>&1"

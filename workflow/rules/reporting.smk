@@ -1,37 +1,30 @@
 rule tables:
     """Build every table of the study from its finished runs."""
     input:
-        runs=finished("run.json"),
-        per_user=finished("per_user.parquet"),
-        lists=finished("lists.parquet"),
-        selections=study_selections,
-        data=study_data,
-        probes=study_probes,
-        alignments=finished_alignments,
-        published=published_files,
+        unpack(inputs("tables")),
     output:
         [
             report(
                 f"{STUDY_FOLDER}/{path}",
                 category=path.parent.name or "summary",
-                labels={"study": STUDY.study, "file": path.name},
+                labels={"study": PLAN.study.study, "file": path.name},
             )
             for path in table_files(PLAN)
         ],
     log:
-        f"logs/tables/{STUDY.study}.log",
+        KINDS["tables"].log_file.format(study=PLAN.study.study),
     benchmark:
-        f"logs/benchmarks/tables/{STUDY.study}.tsv"
+        KINDS["tables"].benchmark_file.format(study=PLAN.study.study)
     conda:
         "../../envs/mmrepro.yaml"
-    threads: 1
+    threads: needs("tables", "threads")
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=needs("tables", "memory_mb"),
+        runtime=runtime("tables"),
     params:
-        code=fingerprint("tables"),
-        study=study_settings,
+        code=code("tables"),
+        settings=settings("tables"),
         file=study_file(),
-        slice=study_slice,
+        slice=SLICE,
     shell:
         "mmrepro tables {params.file} --slice {params.slice:q} --output results > {log} 2>&1"

@@ -1,24 +1,23 @@
 rule track:
     """Import the study's finished runs into MLflow."""
     input:
-        runs=finished("run.json"),
-        selections=study_selections,
-        alignments=finished_alignments,
+        unpack(inputs("track")),
     output:
         receipt=f"{STUDY_FOLDER}/tracking.json",
     log:
-        f"logs/track/{STUDY.study}.log",
+        KINDS["track"].log_file.format(study=PLAN.study.study),
     benchmark:
-        f"logs/benchmarks/track/{STUDY.study}.tsv"
+        KINDS["track"].benchmark_file.format(study=PLAN.study.study)
     conda:
         "../../envs/mmrepro.yaml"
-    threads: 1
+    threads: needs("track", "threads")
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=needs("track", "memory_mb"),
+        runtime=runtime("track"),
     params:
-        code=fingerprint("track"),
+        code=code("track"),
+        settings=settings("track"),
         file=study_file(),
-        slice=study_slice,
+        slice=SLICE,
     shell:
         "mmrepro track {params.file} --slice {params.slice:q} > {log} 2>&1"

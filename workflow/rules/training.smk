@@ -1,90 +1,80 @@
-rule align_content:
-    """Pre-train an encoder on the images and texts of {wildcards.dataset}, and encode every item."""
+rule train:
+    """Train {wildcards.model} on {wildcards.dataset} with seed {wildcards.seed}, rank, and keep the lists."""
     input:
-        config=ancient(feature_file),
-        manifests=raw_manifests,
-        item_list="data/prepared/{dataset}/items.parquet",
-        statistics="data/prepared/{dataset}/statistics.json",
-        weights=encoder_weights,
+        unpack(inputs("train")),
+        selection=ancient(undated("train", "selection")),
     output:
-        encoder="data/encoders/{dataset}/{features}/{modality}/encoder.pt",
-        run="data/encoders/{dataset}/{features}/{modality}/run.json",
-        history="data/encoders/{dataset}/{features}/{modality}/history.jsonl",
-        matrix="data/features/{dataset}/{features}/{modality}.npy",
-        record="data/features/{dataset}/{features}/{modality}.json",
+        record=f"{RUN}/run.json",
+        lists=f"{RUN}/lists.parquet",
+        model=f"{RUN}/model.pt",
+        history=f"{RUN}/history.jsonl",
+        config=f"{RUN}/config.yaml",
     log:
-        "logs/align_content/{dataset}/{features}/{modality}.log",
+        KINDS["train"].log_file,
     benchmark:
-        "logs/benchmarks/align_content/{dataset}/{features}/{modality}.tsv"
-    wildcard_constraints:
-        features=one_of({name for name, _ in ALIGNMENTS}),
-        modality=one_of({modality for _, modality in ALIGNMENTS}),
+        KINDS["train"].benchmark_file
     conda:
         "../../envs/mmrepro.yaml"
-    threads: encoder_threads
+    threads: needs("train", "threads")
     resources:
-        mem_mb=modality_memory("align_content"),
-        runtime=alignment_minutes,
-        gpu=encoder_gpus,
+        mem_mb=needs("train", "memory_mb"),
+        runtime=runtime("train"),
+        gpu=needs("train", "gpus"),
     params:
-        code=alignment_code,
-        settings=modality_settings,
-        raw=raw_folder,
-    shell:
-        "mmrepro align-content config/features/{wildcards.features}.yaml {wildcards.modality}"
-        " data/prepared/{wildcards.dataset} {params.raw} --encoder $(dirname {output.encoder})"
-        " --output $(dirname {output.record}) > {log} 2>&1"
-
-
-rule train_trial:
-    """Try one setting of {wildcards.model} on {wildcards.dataset}, judged on validation."""
-    input:
-        unpack(of_run("trials", inputs_of)),
-    output:
-        record="results/trials/{dataset}/{features}/{model}/{hash}/seed{seed}/run.json",
-        history="results/trials/{dataset}/{features}/{model}/{hash}/seed{seed}/history.jsonl",
-        config="results/trials/{dataset}/{features}/{model}/{hash}/seed{seed}/config.yaml",
-    log:
-        "logs/trials/{dataset}/{features}/{model}/{hash}/seed{seed}.log",
-    benchmark:
-        "logs/benchmarks/trials/{dataset}/{features}/{model}/{hash}/seed{seed}.tsv"
-    conda:
-        "../../envs/mmrepro.yaml"
-    threads: of_run("trials", threads_of)
-    resources:
-        mem_mb=of_run("trials", memory_of),
-        runtime=of_run("trials", minutes_of),
-        gpu=of_run("trials", gpus_of),
-    params:
-        code=training_code,
-        run=run_configuration("trials"),
+        code=code("train"),
+        settings=settings("train"),
         features=features_option,
     shell:
-        "mmrepro train --run {params.run:q} --seed {wildcards.seed} --threads {threads}"
-        " --prepared data/prepared/{wildcards.dataset} {params.features} --output $(dirname {output.record}) > {log} 2>&1"
+        "mmrepro train --run {params.settings:q} --seed {wildcards.seed} --threads {threads}"
+        " --prepared $(dirname {input.statistics}) {params.features} --output $(dirname {output.record}) > {log} 2>&1"
+
+
+use rule train as train_trial with:
+    input:
+        unpack(inputs("train_trial")),
+    output:
+        record=f"{TRIAL}/run.json",
+        history=f"{TRIAL}/history.jsonl",
+        config=f"{TRIAL}/config.yaml",
+    log:
+        KINDS["train_trial"].log_file,
+    benchmark:
+        KINDS["train_trial"].benchmark_file
+    conda:
+        "../../envs/mmrepro.yaml"
+    threads: needs("train_trial", "threads")
+    resources:
+        mem_mb=needs("train_trial", "memory_mb"),
+        runtime=runtime("train_trial"),
+        gpu=needs("train_trial", "gpus"),
+    params:
+        code=code("train_trial"),
+        settings=settings("train_trial"),
+        features=features_option,
 
 
 rule select:
     """Choose the best trial of {wildcards.model} on {wildcards.dataset}."""
     input:
-        trials=selection_trials,
+        unpack(inputs("select")),
     output:
-        selection="results/searches/{search}/{dataset}/{features}/{model}/{hash}.json",
+        selection=KINDS["select"].product,
     log:
-        "logs/searches/{search}/{dataset}/{features}/{model}/{hash}.log",
+        KINDS["select"].log_file,
     benchmark:
-        "logs/benchmarks/searches/{search}/{dataset}/{features}/{model}/{hash}.tsv"
+        KINDS["select"].benchmark_file
     wildcard_constraints:
-        search="(?!)" if SEQUENTIAL else r"[a-z0-9-]+",
+        search=kinds_of("select")("search"),
     conda:
         "../../envs/mmrepro.yaml"
-    threads: 1
+    threads: needs("select", "threads")
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=needs("select", "memory_mb"),
+        runtime=runtime("select"),
     params:
-        code=fingerprint("select"),
-        searched=searched_parameters,
+        code=code("select"),
+        settings=settings("select"),
+        searched=searched,
         folders=trial_folders,
     shell:
         "mmrepro select {params.folders} --searched {params.searched} --output {output.selection} > {log} 2>&1"
@@ -93,58 +83,26 @@ rule select:
 rule search:
     """Search the parameters of {wildcards.model} on {wildcards.dataset}, each trial proposed from those before it."""
     input:
-        unpack(of_search(inputs_of)),
+        unpack(inputs("search")),
     output:
-        selection="results/searches/{search}/{dataset}/{features}/{model}/{hash}.json",
+        selection=KINDS["search"].product,
     log:
-        "logs/searches/{search}/{dataset}/{features}/{model}/{hash}.log",
+        KINDS["search"].log_file,
     benchmark:
-        "logs/benchmarks/searches/{search}/{dataset}/{features}/{model}/{hash}.tsv"
+        KINDS["search"].benchmark_file
     wildcard_constraints:
-        search=r"[a-z0-9-]+" if SEQUENTIAL else "(?!)",
+        search=kinds_of("search")("search"),
     conda:
         "../../envs/mmrepro.yaml"
-    threads: of_search(threads_of)
+    threads: needs("search", "threads")
     resources:
-        mem_mb=of_search(memory_of),
-        runtime=search_minutes,
-        gpu=of_search(gpus_of),
+        mem_mb=needs("search", "memory_mb"),
+        runtime=runtime("search"),
+        gpu=needs("search", "gpus"),
     params:
-        code=search_code,
-        settings=search_settings,
+        code=code("search"),
+        settings=settings("search"),
         features=features_option,
     shell:
         "mmrepro search --settings {params.settings:q} --threads {threads}"
-        " --prepared data/prepared/{wildcards.dataset} {params.features} --output {output.selection} > {log} 2>&1"
-
-
-rule train:
-    """Train {wildcards.model} on {wildcards.dataset} with seed {wildcards.seed}, rank, and keep the lists."""
-    input:
-        unpack(of_run("runs", inputs_of)),
-        selection=ancient(run_selection),
-    output:
-        record="results/runs/{dataset}/{features}/{model}/{hash}/seed{seed}/run.json",
-        lists="results/runs/{dataset}/{features}/{model}/{hash}/seed{seed}/lists.parquet",
-        per_user="results/runs/{dataset}/{features}/{model}/{hash}/seed{seed}/per_user.parquet",
-        model="results/runs/{dataset}/{features}/{model}/{hash}/seed{seed}/model.pt",
-        history="results/runs/{dataset}/{features}/{model}/{hash}/seed{seed}/history.jsonl",
-        config="results/runs/{dataset}/{features}/{model}/{hash}/seed{seed}/config.yaml",
-    log:
-        "logs/runs/{dataset}/{features}/{model}/{hash}/seed{seed}.log",
-    benchmark:
-        "logs/benchmarks/runs/{dataset}/{features}/{model}/{hash}/seed{seed}.tsv"
-    conda:
-        "../../envs/mmrepro.yaml"
-    threads: of_run("runs", threads_of)
-    resources:
-        mem_mb=of_run("runs", memory_of),
-        runtime=of_run("runs", minutes_of),
-        gpu=of_run("runs", gpus_of),
-    params:
-        code=training_code,
-        run=run_configuration("runs"),
-        features=features_option,
-    shell:
-        "mmrepro train --run {params.run:q} --seed {wildcards.seed} --threads {threads}"
-        " --prepared data/prepared/{wildcards.dataset} {params.features} --output $(dirname {output.record}) > {log} 2>&1"
+        " --prepared $(dirname {input.statistics}) {params.features} --output {output.selection} > {log} 2>&1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,10 +18,24 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def section(self, *classes: type[Strict]) -> dict[str, Any]:
+        """Return the fields of those base classes that differ from their defaults, as JSON values."""
+        names = {name for cls in classes for name in cls.model_fields}
+        return self.model_dump(mode="json", include=names, exclude_defaults=True)
+
 
 def content_hash(value: Any) -> str:
     """Return the SHA-256 of a JSON value in canonical form."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def differing(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that are not the defaults; false is no 0, though 1 is 1.0."""
+
+    def same(value: Any, default: Any) -> bool:
+        return bool(value == default) and isinstance(value, bool) == isinstance(default, bool)
+
+    return {key: v for key, v in values.items() if key not in defaults or not same(v, defaults[key])}
 
 
 def nearest(word: str, valid: list[str]) -> str:

@@ -64,26 +64,39 @@ class Split(Strict):
     few: int = Field(10, ge=3, description="users with fewer interactions give one to valid and one to test")
 
 
-class DatasetConfig(Strict):
-    """A data set id: it fixes source, filters and split.
+class RawSection(Strict):
+    """Where a data set's raw files come from."""
 
-    An id `<data set>--<split kind>` is the data set of that file with another split; both share their raw files.
-    """
-
-    dataset: Name
-    title: str
-    reader: str
     folder: str = Field(description="name of its folder below MMREPRO_MIRROR")
-    licence: str
-    raw: Name | None = Field(None, description="data set whose raw files this one shares; none: it has its own")
     files: tuple[RawFile, ...] = ()
-    images: Images | None = Field(None, description="download the images that item records name by url")
+
+
+class ReaderSection(Strict):
+    """How raw files are read."""
+
+    reader: str
     options: dict[str, Any] = Field(default_factory=dict, description="settings of the reader")
+
+
+class ImageSection(Strict):
+    """Which images are downloaded."""
+
+    images: Images | None = Field(None, description="download the images that item records name by url")
+
+
+class FilterSection(Strict):
+    """Which interactions and items stay."""
+
     k_core: int = Field(0, ge=0, description="every user and item keeps at least this many interactions; 0: no filter")
     drop_duplicates: bool = True
     drop_items_without: tuple[Literal["image", "text"], ...] = Field(
         (), description="items without a usable image or text leave the data set before the k-core"
     )
+
+
+class SplitSection(Strict):
+    """How interactions are split, and what must come out."""
+
     split: Split = Split()
     cold_users: Literal["drop", "keep"] = Field(
         "drop", description="valid and test rows of users without training item"
@@ -92,6 +105,19 @@ class DatasetConfig(Strict):
         "keep", description="valid and test rows of items without training user"
     )
     expected: Expected = Expected()
+
+
+class DatasetConfig(SplitSection, FilterSection, ImageSection, ReaderSection, RawSection):
+    """A data set id: it fixes source, filters and split.
+
+    An id `<data set>--<split kind>` is the data set of that file with another split; both share their raw files. The
+    sections are what stages are given, each as a whole.
+    """
+
+    dataset: Name
+    title: str
+    licence: str
+    raw: Name | None = Field(None, description="data set whose raw files this one shares; none: it has its own")
     literature_split: str | None = Field(
         None, description="data set name in published tables, where the split is theirs"
     )

@@ -171,14 +171,19 @@ Encoder = Annotated[
 ]
 
 
-class FeatureSetConfig(Strict):
+class ItemGraphSection(Strict):
+    """How the item graph is made."""
+
+    neighbours: int = Field(
+        10, ge=1, description="length of the item graph's neighbour lists, the item itself included"
+    )
+
+
+class FeatureSetConfig(ItemGraphSection):
     """Which encoder makes which modality; the order of modalities is the order models see."""
 
     feature_set: Name
     modalities: dict[str, Encoder] = Field(min_length=1)
-    neighbours: int = Field(
-        10, ge=1, description="length of the item graph's neighbour lists, the item itself included"
-    )
 
     @property
     def name(self) -> FeatureSetName:

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ValidationError
 from mmrepro.config.base import nearest
 from mmrepro.config.dataset import DatasetConfig, Expected, SplitKind
 from mmrepro.config.features import CHANGES, DERIVED, FeatureSetConfig, FeatureSetName
-from mmrepro.config.model import ModelConfig
 from mmrepro.errors import MmreproError
 
 T = TypeVar("T", bound=BaseModel)
@@ -163,43 +162,3 @@ def _derived(path: Path) -> FeatureSetConfig:
         raise MmreproError(f"feature set '{path.stem}': '{name.base}' must have two modalities to lose one")
     alone = {name.argument: config.modalities[name.argument]} if name.kind == "only" else config.modalities
     return config.model_copy(update={"feature_set": path.stem, "modalities": alone})
-
-
-def merge_parameters(
-    model: ModelConfig, schema: dict[str, Any], origin: str, *updates: dict[str, Any]
-) -> dict[str, Any]:
-    """Complete a model's parameters from its schema, its file and the study.
-
-    Parameters
-    ----------
-    model
-        The model's configuration file.
-    schema
-        JSON schema of its parameter class (`config/schema/models/<model>.json`).
-    origin
-        File the updates come from, for messages.
-    *updates
-        Later ones win.
-
-    Raises
-    ------
-    MmreproError
-        For a parameter the model does not have, or a value of the wrong type or range.
-    """
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
-    properties = schema["properties"]
-    values = {key: entry["default"] for key, entry in properties.items() if "default" in entry}
-    for source, update in [(f"config/models/{model.model}.yaml", model.defaults), *((origin, u) for u in updates)]:
-        for key, value in update.items():
-            if key not in properties:
-                raise MmreproError(
-                    f"{source}: model '{model.model}' has no parameter '{key}'; {nearest(key, sorted(properties))}"
-                )
-            allowed = Draft202012Validator({**properties[key], "$defs": schema.get("$defs", {})})  # pydantic made it
-            error = best_match(allowed.iter_errors(value))
-            if error is not None:
-                raise MmreproError(f"{source}: parameter '{key}' of model '{model.model}': {error.message}")
-        values.update(update)
-    return values

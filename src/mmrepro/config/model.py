@@ -1,26 +1,96 @@
-"""What a model's file says of it."""
+"""What is known of a model: its file, and the schema of its class."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+from pydantic import BaseModel, Field
 
-from mmrepro.config.base import Name, Strict
+from mmrepro.config.base import Name, Strict, nearest
+from mmrepro.errors import MmreproError
 
 
 class ModelConfig(Strict):
-    """A model's file: defaults and search space with their source. The parameters' types stand in the model's class."""
+    """A model's file: where it comes from, and what a search tries. Parameters and defaults stand in the model's class."""
 
     model: Name
     title: str
     citation: str
     source: str = Field(description="where defaults and search space come from")
-    uses_features: bool
-    draws: bool = Field(True, description="false: nothing is drawn, so that one seed is as good as any other")
-    defaults: dict[str, Any] = Field(default_factory=dict)
     search_space: dict[str, list[Any]] = Field(default_factory=dict)
+
+
+class ModelSchema(BaseModel):
+    """What the Snakefile knows of a model's class without importing it: `config/schema/models/<model>.json`.
+
+    Attributes
+    ----------
+    properties
+        Parameter -> its JSON schema.
+    definitions
+        What those refer to.
+    released
+        Parameters by which the authors' program departs from the paper.
+    uses_features
+        Whether the model is given item features.
+    closed_form
+        Whether it is fitted without drawing anything, so that one seed is as good as any other.
+    """
+
+    model: str = ""
+    properties: dict[str, Any] = Field(default_factory=dict)
+    definitions: dict[str, Any] = Field(default_factory=dict, alias="$defs")
+    released: dict[str, Any] = Field(default_factory=dict)
+    uses_features: bool = False
+    closed_form: bool = False
+
+    @classmethod
+    def load(cls, folder: Path, model: str) -> ModelSchema:
+        """Read the schema of a model.
+
+        Raises
+        ------
+        MmreproError
+            When there is none; schemas are made by `make schema`.
+        """
+        path = folder / f"{model}.json"
+        if not path.is_file():
+            raise MmreproError(f"{path}: no such file; run `make schema`")
+        return cls.model_validate({**json.loads(path.read_text()), "model": model})
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Parameter -> its value where nobody says otherwise."""
+        return {name: entry["default"] for name, entry in self.properties.items() if "default" in entry}
+
+    def check(self, origin: str, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the values, once each is that of a parameter of the model.
+
+        Parameters
+        ----------
+        origin
+            File the values come from, for messages.
+        values
+            Parameter -> value.
+
+        Raises
+        ------
+        MmreproError
+            For a parameter the model does not have, or a value of the wrong type or range.
+        """
+        for key, value in values.items():
+            if key not in self.properties:
+                hint = nearest(key, sorted(self.properties))
+                raise MmreproError(f"{origin}: model '{self.model}' has no parameter '{key}'; {hint}")
+            allowed = Draft202012Validator({**self.properties[key], "$defs": self.definitions})
+            error = best_match(allowed.iter_errors(value))
+            if error is not None:
+                raise MmreproError(f"{origin}: parameter '{key}' of model '{self.model}': {error.message}")
+        return values
 
 
 def model_names() -> list[str]:

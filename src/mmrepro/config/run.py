@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mmrepro.config.base import Strict, content_hash
+from mmrepro.config.base import Strict, content_hash, differing
 from mmrepro.config.protocol import Protocol
+
+Watch = Annotated[str, Field(pattern=r"^[a-z_]+_at_[1-9][0-9]*$")]
+"""A metric and its cutoff: `recall_at_20`."""
+WATCH = "recall_at_20"
+WATCH_DESCRIPTION = "metric on which early stopping and the choice of hyper-parameters look"
 
 
 class RunSpec(Strict):
-    """Everything that decides the result of one run; its hash names the run's folder."""
+    """Everything that decides the result of one run; its hash names the run's folder.
+
+    Only what differs from the defaults is hashed and handed on: the defaults stand in the code, whose fingerprint a run
+    carries. So a new parameter or switch moves no folder.
+    """
 
     purpose: Literal["trial", "final"]
     dataset: str
-    features: str | None
+    features: str | None = None
     modalities: tuple[str, ...] = ()
     model: str
-    parameters: dict[str, Any]
+    parameters: dict[str, Any] = Field(default_factory=dict, description="those that differ from the model's defaults")
     selected_by: str | None = Field(None, description="search whose winner completes the parameters")
-    protocol: Protocol
-    threads: int = Field(ge=1)
+    selects: tuple[str, ...] = Field((), description="parameters that the winner sets")
+    protocol: Protocol = Protocol()
+    threads: int = Field(1, ge=1)
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
-    cutoffs: tuple[int, ...]
+    watch: Watch = Field(WATCH, description=WATCH_DESCRIPTION)
 
     @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits of the resolved configuration; the chosen values of a search are not part of it."""
-        return content_hash(self.model_dump(mode="json"))[:12]
+        """Twelve hexadecimal digits of what differs from the defaults; the values that a search chooses are not part of it."""
+        return content_hash(self.differences())[:12]
+
+    def differences(self) -> dict[str, Any]:
+        """Return what differs from the defaults, as JSON values; `RunSpec` made from it is this one."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    def with_parameters(self, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> RunSpec:
+        """Return the specification with other values of some parameters; they must have been validated."""
+        return self.model_copy(update={"parameters": differing({**self.parameters, **values}, defaults)})
+
+
+def metric_of(watch: str) -> tuple[str, int]:
+    """Return name and cutoff of a metric such as `recall_at_20`."""
+    name, _, cutoff = watch.rpartition("_at_")
+    return name, int(cutoff)

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mmrepro.config.base import Name, Strict
 from mmrepro.config.protocol import ProtocolConfig
+from mmrepro.config.run import WATCH, WATCH_DESCRIPTION, Watch
 
 
 class SearchConfig(Strict):
@@ -64,19 +65,6 @@ class SearchConfig(Strict):
         return self.models == "all" or model in self.named
 
 
-TABLES = (
-    "main",
-    "significance",
-    "datasets",
-    "cost",
-    "search",
-    "feature_quality",
-    "long_tail",
-    "short_history",
-    "alignment",
-)
-"""Names of the tables that every study may have; a comparison takes another."""
-
 TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
@@ -122,7 +110,10 @@ class StudyConfig(Strict):
     threads: int = Field(1, ge=1)
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
-    cutoffs: tuple[int, ...] = Field((5, 10, 20, 50), min_length=1)
+    watch: Watch = Field(WATCH, description=WATCH_DESCRIPTION)
+    cutoffs: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (5, 10, 20, 50), min_length=1, description="lengths at which lists are measured, at most 100"
+    )
     focus: Name = Field("cm3", description="the model whose improvement over the best other is tested")
     published: tuple[str, ...] = Field((), description="files of data/published that this study is compared with")
     note: str = Field("", description="a sentence for every table's footer")
@@ -146,14 +137,6 @@ class StudyConfig(Strict):
                     for name, spec in protocols.items()
                 }
         return data
-
-    @model_validator(mode="after")
-    def _free_names(self) -> StudyConfig:
-        """A comparison may not overwrite another table."""
-        taken = [name for name in self.comparisons if name in TABLES]
-        if taken:
-            raise ValueError(f"the comparison '{taken[0]}' has the name of another table; choose another")
-        return self
 
     def feature_set(self, dataset: str, model: str) -> str | None:
         """Return the feature set of a model on a data set: the model's, the data set's (or its base's), or the default."""

@@ -14,10 +14,9 @@ from typing import Literal
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.features import AlignRecEncoder, AmazonImageEncoder, Encoder, PublishedEncoder, SentenceEncoder
 
-Stage = Literal["fetch", "images", "prepare", "align_content", "extract", "item_graph", "probe", "train", "tables"]
-STAGES: tuple[Stage, ...] = (
-    "fetch", "images", "prepare", "align_content", "extract", "item_graph", "probe", "train", "tables",
-)  # fmt: skip
+Stage = Literal[
+    "fetch", "images", "prepare", "align_content", "extract", "item_graph", "probe", "train", "measure", "tables"
+]
 
 LEAST_MB = 2000
 MB = 1e6
@@ -69,7 +68,31 @@ GRAPH_FLOPS = 30e9  # a second, one thread
 PROBE_FLOPS = 11e9  # multiplications a second in float64, one thread, 128 columns
 PRODUCT_SECONDS = 1e-8  # to rank one cosine
 DOWNLOAD_MB_PER_SECOND = 5
+MEASURE_SECONDS = 1e-4  # a user: all metrics of both splits
 IMAGE_SECONDS = 1.0  # from request to file
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a job is granted and expected to use.
+
+    Attributes
+    ----------
+    threads
+        Processors.
+    memory_mb, disk_mb
+        Memory, and what the job writes, in MB (10^6 bytes).
+    minutes
+        About how long it takes on one core.
+    gpus
+        Graphics cards.
+    """
+
+    threads: int = 1
+    memory_mb: int = LEAST_MB
+    disk_mb: int = 0
+    minutes: float = 0.0
+    gpus: int = 0
 
 
 @dataclass(frozen=True)
@@ -148,6 +171,8 @@ def memory_mb(
             need = ENCODER_MB + ALIGNMENT_MB * sum(widths) + 4 * matrices
         case "probe":  # the matrix, its unit rows, a tile of products, and the ranking
             need = GRAPH_MB + 3 * matrices + _ranking_mb(size)
+        case "measure":  # the lists of one run, and the metrics of its users
+            need = PYTHON_MB + 2 * BYTES_PER_USER * size.users / MB + 2 * matrices
         case "item_graph":  # the matrix with the check of its values, and the candidates
             need = GRAPH_MB + 1.25 * matrices + 400 * size.items / MB
         case "train":
@@ -194,10 +219,12 @@ def disk_mb(stage: Stage, dataset: DatasetConfig, widths: Sequence[int] = (), em
             need = (4 * sum(widths) + image) * size.items
         case "item_graph":
             need = 100 * size.items * len(widths)
-        case "train":  # lists and metrics of each user; parameters; vectors in float16
+        case "train":  # lists of each user; parameters; vectors in float16
             columns = (len(widths) + 1) * embedding_size
             need = 2000 * size.users + 6 * (size.users + size.items) * columns
-        case "tables" | "probe":
+        case "measure":
+            need = 200 * size.users
+        case _:
             need = 0
     return max(1, math.ceil(need / MB))
 
@@ -244,7 +271,9 @@ def minutes(
         case "train":
             seconds = 5 + _epoch_seconds(size, widths, model) * (epochs if STEP_SECONDS.get(model, 1) else 1)
             seconds += CUBIC_SECONDS.get(model, 0.0) * size.items**3
-        case "tables":
+        case "measure":  # a run
+            seconds = MEASURE_SECONDS * size.users
+        case _:
             seconds = 20
     return seconds / 60
 

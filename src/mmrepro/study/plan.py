@@ -1,27 +1,123 @@
-"""What a study consists of: its data sets, features, trials, runs and probes.
+"""What a study consists of: its data sets, features, trials, runs and probes, and the jobs that make them.
 
-The Snakefile, the tables and `mmrepro status` all read this plan, which `planning.py` makes.
+The Snakefile and all commands read this plan, which `resolve.py` makes once in a process.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mmrepro.config.base import content_hash
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.features import FeatureSetConfig
-from mmrepro.config.model import ModelConfig
+from mmrepro.config.model import ModelConfig, ModelSchema
 from mmrepro.config.run import RunSpec
 from mmrepro.config.study import StudyConfig
-from mmrepro.study.layout import NO_FEATURES
+from mmrepro.study.kinds import KINDS, Kind, code_of, training_code
+from mmrepro.study.layout import NO_FEATURES, Layout
+from mmrepro.study.needs import Needs
 from mmrepro.study.space import SequentialSearch
+
+ENCODER = "alignrec encoder"
+"""What stands in a model's place where a pre-training is meant."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One job of a study: everything that rules, reports and commands need to know of it.
+
+    Attributes
+    ----------
+    kind
+        A key of `KINDS`, and the name of its rule.
+    labels
+        What its product's wildcards stand for.
+    inputs
+        Name -> files that must be there and whose change makes it out of date.
+    settings
+        The configuration that decides its result, as JSON values: whole sections.
+    needs
+        What it is granted.
+    parts
+        What its code imports by name, by the labels of its kind.
+    undated
+        Name -> files that must be there, whose date alone says nothing.
+    selection
+        The file with the winner of a search whose values complete `settings`.
+    """
+
+    kind: str
+    labels: Mapping[str, str]
+    inputs: Mapping[str, tuple[Path, ...]]
+    settings: Mapping[str, Any]
+    needs: Needs = field(default_factory=Needs)
+    parts: Mapping[str, str] = field(default_factory=dict)
+    undated: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    selection: Path | None = None
+
+    @property
+    def of_kind(self) -> Kind:
+        """The line of the table of kinds."""
+        return KINDS[self.kind]
+
+    @property
+    def product(self) -> Path:
+        """The file whose presence says that it is done."""
+        return Path(self.of_kind.product.format(**self.labels))
+
+    @property
+    def model(self) -> str:
+        """Its model; for what trains none, what stands in a model's place."""
+        return self.labels.get("model", ENCODER)
+
+    @property
+    def log(self) -> Path:
+        """Its log."""
+        return Path(self.of_kind.log_file.format(**self.labels))
+
+    @property
+    def code(self) -> str:
+        """Fingerprint of the code that it runs."""
+        return code_of(self.kind, **self.parts)
+
+    @property
+    def runtime(self) -> int:
+        """Minutes granted: three times what is expected, and at least what its kind says."""
+        return max(self.of_kind.runtime, round(3 * self.needs.minutes))
+
+    def completed(self, root: Path = Path()) -> dict[str, Any]:
+        """Return the settings with the winner of its search filled in.
+
+        Raises
+        ------
+        FileNotFoundError
+            While the search has no winner yet.
+        """
+        if self.selection is None:
+            return dict(self.settings)
+        return {**self.settings, "parameters": {**self.settings.get("parameters", {}), **self.chosen(root)}}
+
+    def chosen(self, root: Path) -> dict[str, Any]:
+        """Return the values that a search sets; nothing where it sets none.
+
+        Raises
+        ------
+        FileNotFoundError
+            While the search has no winner yet.
+        """
+        if self.selection is None:
+            return {}
+        winner = json.loads((root / self.selection).read_text())["parameters"]
+        return {name: winner[name] for name in self.settings["selects"]}
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One training job: what is run, with which seed, for which protocol of the study, and where it lies."""
+    """One training: what is run, with which seed, for which protocol of the study, and where it lies."""
 
     spec: RunSpec
     seed: int
@@ -35,21 +131,48 @@ class PlannedRun:
         """The feature set's name, `none` for a model without features."""
         return self.spec.features or NO_FEATURES
 
+    @property
+    def record(self) -> Path:
+        """The product of its job."""
+        return self.folder / "run.json"
+
+    @property
+    def code(self) -> str:
+        """Fingerprint of the code that would train it now."""
+        return training_code(self.spec.model, self.spec.watch)
+
 
 @dataclass(frozen=True)
 class PlannedSelection:
     """One choice of hyper-parameters: its trials and the file with the winner."""
 
     path: Path
-    dataset: str
-    model: str
-    select_on: str
+    search: str
+    spec: RunSpec
+    """The run that waits for it."""
     searched: tuple[str, ...]
     """Names of the searched parameters."""
     trials: tuple[PlannedRun, ...]
     """In the order tried. Those of a sequential search are known once its file lists them."""
+    values: tuple[Mapping[str, Any], ...]
+    """The searched parameters of each trial."""
     sequential: SequentialSearch | None = None
     """The search, where one job makes all trials."""
+
+    @property
+    def dataset(self) -> str:
+        """Its data set."""
+        return self.spec.dataset
+
+    @property
+    def model(self) -> str:
+        """Its model."""
+        return self.spec.model
+
+    @property
+    def select_on(self) -> str:
+        """The split that selects."""
+        return self.spec.protocol.select_on
 
 
 @dataclass(frozen=True)
@@ -87,11 +210,12 @@ class Plan:
 
     study: StudyConfig
     datasets: dict[str, DatasetConfig]
-    sources: dict[str, DatasetConfig]
+    raw_datasets: dict[str, DatasetConfig]
     """Data sets whose raw files are read, by name."""
     feature_sets: dict[str, FeatureSetConfig]
     """Feature sets that runs use, and those they are derived from."""
     models: dict[str, ModelConfig]
+    schemas: dict[str, ModelSchema]
     runs: tuple[PlannedRun, ...]
     """Runs of the main table."""
     comparisons: dict[str, tuple[PlannedVariant, ...]]
@@ -99,6 +223,8 @@ class Plan:
     selections: tuple[PlannedSelection, ...]
     probes: tuple[PlannedProbe, ...]
     alignments: tuple[PlannedAlignment, ...]
+    jobs: tuple[Job, ...] = ()
+    """Everything that is made, in the order in which data flow."""
 
     @property
     def final_runs(self) -> tuple[PlannedRun, ...]:
@@ -109,9 +235,27 @@ class Plan:
         return tuple(found.values())
 
     @property
-    def jobs(self) -> tuple[PlannedRun, ...]:
-        """All training jobs: trials, then final runs."""
+    def trainings(self) -> tuple[PlannedRun, ...]:
+        """All trainings: trials, then final runs."""
         return (*self.trials, *self.final_runs)
+
+    @property
+    def feature_sets_read(self) -> tuple[tuple[str, str], ...]:
+        """Data set and feature set of all matrices that trainings read, sorted; derived ones under their own names."""
+        return tuple(sorted({(run.spec.dataset, run.spec.features) for run in self.trainings if run.spec.features}))
+
+    def content_features(self, dataset: str) -> FeatureSetConfig | None:
+        """Return the feature set by which the contents of lists are compared: the data set's own, where a training reads it."""
+        name = self.study.feature_set(dataset, "")
+        return self.feature_sets[name] if name and (dataset, name) in self.feature_sets_read else None
+
+    def jobs_of(self, *kinds: str) -> tuple[Job, ...]:
+        """Return the jobs of some kinds."""
+        return tuple(job for job in self.jobs if job.kind in kinds)
+
+    def parameters_of(self, spec: RunSpec) -> dict[str, Any]:
+        """Return the parameters of a run, defaults included; those that a search sets have their defaults here."""
+        return {**self.schemas[spec.model].defaults, **spec.parameters}
 
 
 def complete(run: PlannedRun, root: Path = Path()) -> RunSpec:
@@ -124,17 +268,23 @@ def complete(run: PlannedRun, root: Path = Path()) -> RunSpec:
     """
     if run.selection is None:
         return run.spec
-    chosen = json.loads((root / run.selection).read_text())["parameters"]
-    return run.spec.model_copy(update={"parameters": {**chosen, **run.spec.parameters}})
+    winner = json.loads((root / run.selection).read_text())["parameters"]
+    chosen = {name: winner[name] for name in run.spec.selects}
+    return run.spec.model_copy(update={"parameters": {**run.spec.parameters, **chosen}})
 
 
 def plan_hash(plan: Plan) -> str:
     """Return a hash of everything the tables of a study depend on in its configuration."""
     return content_hash(
         {
-            "study": plan.study.model_dump(mode="json"),
+            "study": plan.study.model_dump(mode="json", exclude_defaults=True),
             "runs": [str(run.folder) for run in plan.final_runs],
-            "features": {name: config.model_dump(mode="json") for name, config in plan.feature_sets.items()},
+            "features": {n: c.model_dump(mode="json", exclude_defaults=True) for n, c in plan.feature_sets.items()},
             "literature": {name: d.literature_split for name, d in plan.datasets.items()},
         }
     )
+
+
+def study_folder(plan: Plan) -> Path:
+    """Return the folder of the study's results."""
+    return Layout.study(plan.study.study)

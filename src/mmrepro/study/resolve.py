@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmrepro.config.base import nearest
+from mmrepro.config.base import differing, nearest
 from mmrepro.config.features import AlignRecEncoder, FeatureSetConfig, matrices_of
-from mmrepro.config.files import load, load_dataset, load_feature_set, load_yaml, merge_parameters, validate
-from mmrepro.config.model import ModelConfig, model_names
-from mmrepro.config.run import RunSpec
+from mmrepro.config.files import load, load_dataset, load_feature_set, load_yaml, validate
+from mmrepro.config.model import ModelConfig, ModelSchema, model_names
+from mmrepro.config.run import RunSpec, metric_of
 from mmrepro.config.study import StudyConfig, Variant
 from mmrepro.errors import MmreproError
-from mmrepro.study.layout import Layout
+from mmrepro.study.jobs import jobs_of
+from mmrepro.study.layout import LIST_DEPTH, Layout
 from mmrepro.study.plan import Plan, PlannedAlignment, PlannedProbe, PlannedRun, PlannedSelection, PlannedVariant
-from mmrepro.study.space import SequentialSearch, combinations, space_of, trials_of, with_parameters
-
-
-def load_study(path: Path) -> StudyConfig:
-    """Read and validate a study file."""
-    return load(StudyConfig, path)
+from mmrepro.study.products import metric_names, published_files, table_names
+from mmrepro.study.space import SequentialSearch, combinations, space_of, trials_of
 
 
 def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study") -> Plan:
@@ -45,19 +43,20 @@ def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study") ->
     models = {name: load(ModelConfig, root / f"config/models/{name}.yaml") for name in study.models}
     datasets = {name: load_dataset(root / f"config/datasets/{name}.yaml") for name in study.datasets}
     raw_names = sorted({dataset.raw_name for dataset in datasets.values()})
-    sources = {name: load_dataset(root / f"config/datasets/{name}.yaml") for name in raw_names}
+    raw_datasets = {name: load_dataset(root / f"config/datasets/{name}.yaml") for name in raw_names}
     builder = _Builder(study, models, root, origin)
     for protocol, model, dataset in itertools.product(study.protocols, study.models, study.datasets):
         builder.add(dataset, model, protocol)
     for name in study.comparisons:
         builder.compare(name)
     used = sorted({(run.spec.dataset, matrices_of(run.spec.features)) for run in builder.planned if run.spec.features})
-    return Plan(
+    plan = Plan(
         study,
         datasets,
-        sources,
+        raw_datasets,
         builder.feature_sets,
         models,
+        builder.schemas,
         tuple(builder.runs),
         {name: tuple(rows) for name, rows in builder.comparisons.items() if rows},
         tuple(builder.trials.values()),
@@ -65,6 +64,7 @@ def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study") ->
         tuple(_probes(study, used)),
         tuple(_alignments(builder.feature_sets, used)),
     )
+    return replace(plan, jobs=jobs_of(plan, published_files(study)))
 
 
 def _probes(study: StudyConfig, used: list[tuple[str, str]]) -> list[PlannedProbe]:
@@ -93,6 +93,14 @@ def plan_of_file(path: Path, root: Path = Path(), **changes: Any) -> Plan:
 
 def _check_keys(study: StudyConfig, root: Path, origin: str) -> None:
     """Sections named after models or data sets must name known ones; `--config` may leave some of them unused."""
+    metric, cutoff = metric_of(study.watch)
+    if metric not in metric_names():
+        raise MmreproError(f"{origin}: `watch: {study.watch}` is no metric of users; {nearest(metric, metric_names())}")
+    if cutoff > LIST_DEPTH or max(study.cutoffs) > LIST_DEPTH:
+        raise MmreproError(f"{origin}: lists are {LIST_DEPTH} items long; no cutoff can be larger")
+    taken = [name for name in study.comparisons if name in table_names()]
+    if taken:
+        raise MmreproError(f"{origin}: the comparison '{taken[0]}' has the name of another table; choose another")
     known = model_names()
     datasets = sorted(p.stem for p in (root / "config/datasets").glob("*.yaml"))
     compared = study.comparisons.values()
@@ -121,7 +129,7 @@ class _Builder:
 
     def __init__(self, study: StudyConfig, models: dict[str, ModelConfig], root: Path, origin: str) -> None:
         self.study, self.models, self.root, self.origin = study, models, root, origin
-        self.schemas = {name: load_yaml(root / f"config/schema/models/{name}.json") for name in models}
+        self.schemas = {name: ModelSchema.load(root / "config/schema/models", name) for name in models}
         self.feature_sets: dict[str, FeatureSetConfig] = {}
         self.runs: list[PlannedRun] = []
         self.trials: dict[Path, PlannedRun] = {}
@@ -159,14 +167,11 @@ class _Builder:
         main, selection = self._main(dataset, model, protocol_name)
         spec = main
         if variant != Variant():
+            open_ = tuple(name for name in main.selects if name not in variant.parameters)
+            selection = selection if open_ else None
             spec = self._spec("final", dataset, model, protocol_name, variant.parameters, variant.features)
-            left_open = set(spec.parameters) - set(main.parameters) - set(variant.parameters)
-            if left_open:
-                parameters = {key: value for key, value in spec.parameters.items() if key not in left_open}
-                spec = spec.model_copy(update={"parameters": parameters, "selected_by": main.selected_by})
-            else:
-                selection = None
-        used = seeds if self.models[model].draws else (0,)
+            spec = _waiting(spec, main.selected_by, open_)
+        used = (0,) if self.schemas[model].closed_form else seeds
         return [PlannedRun(spec, seed, protocol_name, Layout.run(spec, seed), selection) for seed in used]
 
     def _main(self, dataset: str, model: str, protocol_name: str) -> tuple[RunSpec, Path | None]:
@@ -176,63 +181,63 @@ class _Builder:
         if not search or not space or not search.on(dataset):
             return final, None
         name = search.name or self.study.study
-        unselected = {k: v for k, v in final.parameters.items() if k not in space}
-        final = final.model_copy(update={"parameters": unselected, "selected_by": name})
+        final = _waiting(final, name, tuple(space))
         path = Layout.selection(name, final)
         if path not in self.selections:
-            self.selections[path] = self._selection(path, dataset, model, protocol_name)
+            self.selections[path] = self._selection(path, name, final, protocol_name)
         return final, path
 
-    def _selection(self, path: Path, dataset: str, model: str, protocol_name: str) -> PlannedSelection:
+    def _selection(self, path: Path, name: str, final: RunSpec, protocol_name: str) -> PlannedSelection:
         """A selection with its trials; those of a sequential search are read from its file, where it has ended."""
-        search, space = self.study.search, self.spaces[model]
+        search, model = self.study.search, final.model
+        space, defaults = self.spaces[model], self.schemas[model].defaults
         assert search is not None
-        trial, sequential = self._spec("trial", dataset, model, protocol_name, combinations(space)[0]), None
+        trial, sequential = self._spec("trial", final.dataset, model, protocol_name, combinations(space)[0]), None
         if search.sampler == "tpe" and search.budget != "grid":
-            sequential = SequentialSearch(trial=trial, space=space, budget=search.budget, seed=search.seed)
+            known = {key: defaults[key] for key in space if key in defaults}
+            sequential = SequentialSearch(
+                trial=trial, space=space, defaults=known, budget=search.budget, seed=search.seed
+            )
             file = self.root / path
             listed = json.loads(file.read_text()).get("trials", []) if file.is_file() else []
             tried = [row["parameters"] for row in listed]
         else:
             tried = trials_of(search, space, model, self.origin)
-        specs = [with_parameters(trial, values) for values in tried]
+        specs = [trial.with_parameters(values, defaults) for values in tried]
         trials = tuple(PlannedRun(s, search.seed, protocol_name, Layout.run(s, search.seed)) for s in specs)
         for planned in trials:
             self.trials.setdefault(planned.folder, planned)
-        return PlannedSelection(path, dataset, model, trial.protocol.select_on, tuple(space), trials, sequential)
+        return PlannedSelection(path, name, final, tuple(space), trials, tuple(tried), sequential)
 
     def _spec(
         self, purpose: str, dataset: str, model: str, protocol_name: str, values: dict[str, Any],
         features: str | None = None,
     ) -> RunSpec:  # fmt: skip
-        study, config = self.study, self.models[model]
+        study, schema = self.study, self.schemas[model]
         protocol = study.protocols[protocol_name].resolve()
         if purpose == "trial" and protocol.select_on == "valid":  # such a trial never ranks test items
             protocol = protocol.model_copy(update={"mask_at_test": "train+valid"})
         feature_set = self._feature_set(dataset, model, features)
-        everyone = study.parameters.get("all", {})
-        schema = self.schemas[model]
-        shared = {key: value for key, value in everyone.items() if key in schema["properties"]}
-        released = schema["released"] if protocol.oddities == "program" else {}
-        updates = released, shared, study.parameters.get(model, {}), values
-        parameters = merge_parameters(config, schema, self.origin, *updates)
+        shared = {key: value for key, value in study.parameters.get("all", {}).items() if key in schema.properties}
+        released = schema.released if protocol.oddities == "program" else {}
+        updates = {**released, **shared, **study.parameters.get(model, {}), **values}
         return RunSpec(
             purpose=purpose,
             dataset=dataset,
             features=feature_set.feature_set if feature_set else None,
             modalities=tuple(feature_set.modalities) if feature_set else (),
             model=model,
-            parameters=parameters,
+            parameters=differing(schema.check(self.origin, updates), schema.defaults),
             protocol=protocol,
             threads=study.threads,
             device=study.device,
             precision=study.precision,
-            cutoffs=study.cutoffs,
+            watch=study.watch,
         )
 
     def _feature_set(self, dataset: str, model: str, features: str | None) -> FeatureSetConfig | None:
         """Load the feature set that a run uses, and the one that it is derived from."""
-        if not self.models[model].uses_features:
+        if not self.schemas[model].uses_features:
             return None
         name = features or self.study.feature_set(dataset, model)
         if name is None:
@@ -244,3 +249,11 @@ class _Builder:
             base = load_feature_set(self.root / f"config/features/{config.base}.yaml")
             self.feature_sets |= {base.feature_set: base, name: config}
         return self.feature_sets[name]
+
+
+def _waiting(spec: RunSpec, search: str | None, parameters: tuple[str, ...]) -> RunSpec:
+    """The specification whose named parameters a search sets; without any, as it is."""
+    if not parameters:
+        return spec
+    fixed = {key: value for key, value in spec.parameters.items() if key not in parameters}
+    return spec.model_copy(update={"parameters": fixed, "selected_by": search, "selects": parameters})

@@ -8,8 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from mmrepro.config.base import Strict, content_hash
-from mmrepro.config.files import merge_parameters
-from mmrepro.config.model import ModelConfig
+from mmrepro.config.model import ModelConfig, ModelSchema
 from mmrepro.config.run import RunSpec
 from mmrepro.config.study import SearchConfig
 from mmrepro.errors import MmreproError
@@ -23,17 +22,13 @@ class SequentialSearch(Strict):
 
     trial: RunSpec = Field(description="one of its trials; the others differ in the searched parameters")
     space: Space
+    defaults: dict[str, Any] = Field(description="of the searched parameters, by the model's class")
     budget: int = Field(ge=1)
     seed: int
 
     def trial_with(self, values: dict[str, Any]) -> RunSpec:
         """Return the specification of the trial with these values of the searched parameters."""
-        return with_parameters(self.trial, values)
-
-
-def with_parameters(spec: RunSpec, values: dict[str, Any]) -> RunSpec:
-    """Return a specification with other values of some parameters; they must have been validated."""
-    return spec.model_copy(update={"parameters": {**spec.parameters, **values}})
+        return self.trial.with_parameters(values, self.defaults)
 
 
 def combinations(space: Space) -> list[dict[str, Any]]:
@@ -59,7 +54,7 @@ def shuffled(space: Space, seed: int, model: str) -> list[dict[str, Any]]:
     return sorted(combinations(space), key=lambda values: content_hash([seed, model, values]))
 
 
-def space_of(search: SearchConfig | None, config: ModelConfig, schema: dict[str, Any], origin: str) -> Space:
+def space_of(search: SearchConfig | None, config: ModelConfig, schema: ModelSchema, origin: str) -> Space:
     """Return the values that a study's search tries for a model; nothing where it is not searched.
 
     Parameters
@@ -69,7 +64,7 @@ def space_of(search: SearchConfig | None, config: ModelConfig, schema: dict[str,
     config
         The model's file, whose search space holds unless the study has one for it.
     schema
-        JSON schema of the model's parameters.
+        What is known of the model's parameters.
     origin
         File the study comes from, for messages.
 
@@ -96,7 +91,7 @@ def space_of(search: SearchConfig | None, config: ModelConfig, schema: dict[str,
         if len({content_hash(value) for value in values}) < len(values):
             raise MmreproError(f"{file}: `{key}.{name}` names a value twice; name each once")
         for value in values:
-            merge_parameters(config, schema, file, {name: value})
+            schema.check(file, {name: value})
     return space
 
 

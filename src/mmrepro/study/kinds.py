@@ -1,0 +1,147 @@
+"""The kinds of jobs, one line of a table each: what a kind makes, which code it runs, and who looks at what it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+from mmrepro.config.run import metric_of
+from mmrepro.records.fingerprint import fingerprint
+from mmrepro.study.layout import ENCODER, FEATURES, MEASURES, PREPARED, PROBE, RAW, RUN, SELECTION, STUDY, TRIAL
+
+READER, ENCODING = "datasets.readers.{}", "features.encoders.{}:encode"
+TRAINED_BY = {"model": "models.{}", "metric": "evaluation.metrics:{}"}
+CELL_LOG = "{dataset}/{features}/{model}/{hash}"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of job.
+
+    Attributes
+    ----------
+    title
+        What several of them are called.
+    product
+        The file whose presence says that a job is done, with the wildcards of its rule.
+    log
+        Its log below `logs/`, without ending.
+    entries
+        The functions that it runs, `<module>:<definition>`; `*` stands for every module of a folder.
+    parts
+        What it imports by name: label -> `<module>:<definition>`, or a module that holds a model.
+    runtime
+        Minutes granted at least.
+    records
+        File of a publication that takes the records of such jobs; none: the product is no record.
+    tracked
+        Whether MLflow is told of it.
+    sequential
+        Whether a job makes trainings of its own, one after the other.
+    """
+
+    title: str
+    product: str
+    log: str
+    entries: tuple[str, ...]
+    parts: Mapping[str, str] = field(default_factory=dict)
+    runtime: int = 30
+    records: str | None = None
+    tracked: bool = False
+    sequential: bool = False
+
+    @property
+    def log_file(self) -> str:
+        """Path of the log, with wildcards."""
+        return f"logs/{self.log}.log"
+
+    @property
+    def benchmark_file(self) -> str:
+        """Path of Snakemake's measurements, with wildcards."""
+        return f"logs/benchmarks/{self.log}.tsv"
+
+
+KINDS: dict[str, Kind] = {
+    "fetch": Kind(
+        "raw files", f"{RAW}/MANIFEST.json", "fetch/{dataset}", ("datasets.fetch:fetch",),
+        {"reader": f"{READER}:generate"}, 240,
+    ),
+    "images": Kind(
+        "image downloads", f"{RAW}/IMAGES.json", "images/{dataset}", ("datasets.image_download:download_images",),
+        {"reader": f"{READER}:read"}, 240,
+    ),
+    "prepare": Kind(
+        "data sets", f"{PREPARED}/statistics.json", "prepare/{dataset}", ("datasets.prepare:prepare",),
+        {"reader": f"{READER}:read"}, 60,
+    ),
+    "align_content": Kind(
+        "pre-trainings", f"{ENCODER}/run.json", "align_content/{dataset}/{features}/{modality}",
+        ("features.alignment.pretrain:align_content", "features.extract:extract"), {"encoder": ENCODING}, 720,
+        records="alignments.jsonl", tracked=True,
+    ),
+    "extract": Kind(
+        "features", f"{FEATURES}/{{modality}}.json", "extract/{dataset}/{features}/{modality}",
+        ("features.extract:extract",), {"encoder": ENCODING}, 240,
+    ),
+    "item_graph": Kind(
+        "item graphs", f"{FEATURES}/{{modality}}.neighbours.npz", "item_graph/{dataset}/{features}/{modality}",
+        ("features.item_graph:build_item_graph",), runtime=60,
+    ),
+    "probe": Kind(
+        "probes", PROBE, "probes/{dataset}/{features}", ("evaluation.probe:probe",), runtime=240, records="probes.jsonl",
+    ),
+    "train_trial": Kind(
+        "trials", f"{TRIAL}/run.json", f"trials/{CELL_LOG}/seed{{seed}}", ("training.run:train",), TRAINED_BY, 720,
+        records="runs.jsonl", tracked=True,
+    ),
+    "select": Kind(
+        "selections", SELECTION, f"searches/{{search}}/{CELL_LOG}", ("training.selection:select",), runtime=10,
+    ),
+    "search": Kind(
+        "searches", SELECTION, f"searches/{{search}}/{CELL_LOG}", ("training.tpe:search",), TRAINED_BY, 720,
+        sequential=True,
+    ),
+    "train": Kind(
+        "final runs", f"{RUN}/run.json", f"runs/{CELL_LOG}/seed{{seed}}", ("training.run:train",), TRAINED_BY, 720,
+        records="runs.jsonl", tracked=True,
+    ),
+    "measure": Kind(
+        "measures", f"{MEASURES}.json", "measure/{study}/{dataset}", ("evaluation.measure:measure",), runtime=60,
+    ),
+    "tables": Kind(
+        "tables", f"{STUDY}/summary.json", "tables/{study}",
+        ("reporting.build:build_tables", "reporting.tables.*:build", "reporting.figures.*:draw"),
+    ),
+    "track": Kind("imports into MLflow", f"{STUDY}/tracking.json", "track/{study}", ("housekeeping.tracking:import_runs",)),
+}  # fmt: skip
+"""Name of a rule -> its jobs, in the order in which data flow."""
+
+
+@cache
+def _code(kind: str, parts: tuple[tuple[str, str], ...]) -> str:
+    templates = KINDS[kind].parts
+    return fingerprint(*KINDS[kind].entries, *(templates[label].format(name) for label, name in parts))
+
+
+def code_of(kind: str, **parts: str) -> str:
+    """Return the fingerprint of the code that a job runs.
+
+    Parameters
+    ----------
+    kind
+        A key of `KINDS`.
+    **parts
+        What it imports by name, by the labels of the kind: `model="cm3", metric="recall"`.
+
+    Returns
+    -------
+    str
+        Sixteen hexadecimal digits.
+    """
+    return _code(kind, tuple(sorted(parts.items())))
+
+
+def training_code(model: str, watch: str) -> str:
+    """Return the fingerprint of training a model; `watch` is the metric with its cutoff. Every run records it."""
+    return code_of("train", model=model, metric=metric_of(watch)[0])

@@ -1,0 +1,112 @@
+"""What is declared by a file of its own, found without importing it: the tables and figures of a study, the metrics.
+
+The Snakefile names every table and figure as an output before anything is computed, and checks a study's metric, without
+the packages that computing takes. So what it must know stands in each file as a constant, which is read, not run.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mmrepro.config.study import StudyConfig, Variant
+from mmrepro.study.plan import Plan
+
+PACKAGE = Path(__file__).parents[1]
+PUBLISHED = Path("data/published")
+PAPERS = "papers.csv"
+SUMMARY = Path("summary.json")
+PRODUCT = "PRODUCT"
+
+
+@dataclass(frozen=True)
+class Product:
+    """What a module of `reporting/tables` or `reporting/figures` makes for a study.
+
+    Attributes
+    ----------
+    name
+        Path below the study's folder, without ending; `{comparison}` stands for the name of each comparison.
+    endings
+        Of its files.
+    when
+        The part of a plan without which it is not made.
+    """
+
+    name: str
+    endings: tuple[str, ...] = ("csv", "md", "tex")
+    when: str | None = None
+
+    def is_made(self, plan: Plan) -> bool:
+        """Return whether a study has it."""
+        return self.when is None or bool(
+            sensitivities(plan) if self.when == "sensitivities" else getattr(plan, self.when)
+        )
+
+    def files(self, plan: Plan) -> list[Path]:
+        """Return the files that are made for a study."""
+        names = [self.name.format(comparison=name) for name in plan.comparisons] if "{" in self.name else [self.name]
+        return [Path(f"{name}.{ending}") for name in names for ending in self.endings if self.is_made(plan)]
+
+
+@cache
+def products() -> dict[str, Product]:
+    """Return every table and figure: module below `reporting` -> what it makes, in the order of the names."""
+    found = {}
+    for folder in ("tables", "figures"):
+        for file in sorted((PACKAGE / "reporting" / folder).glob("*.py")):
+            call = _constant(file, PRODUCT)
+            if isinstance(call, ast.Call):
+                given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+                found[f"{folder}.{file.stem}"] = Product(*map(ast.literal_eval, call.args), **given)
+    return found
+
+
+@cache
+def metric_names() -> list[str]:
+    """Return the names of the metrics that each user has a value of, as the registry in `evaluation/metrics.py` lists them."""
+    registry: Any = _constant(PACKAGE / "evaluation/metrics.py", "METRICS")
+    per_user = (entry for entry in registry.elts if not any(k.arg == "per_user" for k in entry.keywords))
+    return [entry.args[0].id for entry in per_user]
+
+
+def table_names() -> list[str]:
+    """Return the names that a comparison cannot have."""
+    return [product.name.removeprefix("tables/") for product in products().values()]
+
+
+def table_files(plan: Plan) -> tuple[Path, ...]:
+    """Return all files that are made below a study's folder from its finished runs."""
+    return (*(file for product in products().values() for file in product.files(plan)), SUMMARY)
+
+
+def published_files(study: StudyConfig) -> tuple[Path, ...]:
+    """Return the files of published numbers a study is compared with, relative to the repository; earlier ones win."""
+    return tuple(PUBLISHED / name for name in dict.fromkeys((*study.published, PAPERS)))
+
+
+def sensitivities(plan: Plan) -> dict[str, str]:
+    """Return the comparisons whose variants set one number each, or nothing: name -> the parameter that they vary."""
+    found = {}
+    for name in plan.comparisons:
+        changed = [variant for variant in plan.study.comparisons[name].variants.values() if variant != Variant()]
+        parameters = {key for variant in changed for key in variant.parameters}
+        numbers = [type(value) in (int, float) for variant in changed for value in variant.parameters.values()]
+        features = [variant.features for variant in changed if variant.features]
+        if len(parameters) == 1 and len(changed) == len(numbers) > 1 and all(numbers) and not features:
+            found[name] = parameters.pop()
+    return found
+
+
+def _constant(file: Path, name: str) -> ast.expr | None:
+    """The expression that a module assigns to a name at its top level."""
+    for statement in ast.parse(file.read_text()).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
+                return value
+            case ast.AnnAssign(target=ast.Name(id=found), value=value) if found == name:
+                return value
+    return None
