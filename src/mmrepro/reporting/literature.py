@@ -9,15 +9,14 @@ from pathlib import Path
 
 from mmrepro.config.base import nearest
 from mmrepro.config.dataset import DatasetConfig
-from mmrepro.config.study import StudyConfig
 from mmrepro.errors import MmreproError
-from mmrepro.reporting.products import ACCURACY_METRICS
+from mmrepro.reporting.headline import ACCURACY, HEADLINE
 
-FOLDER = Path("data/published")
-PAPERS = "papers.csv"
 COLUMNS = ("dataset", "model", "metric", "k", "value", "protocol", "seed", "source")
 NOT_TRANSCRIBED = "not transcribed"
-TRANSCRIBED_METRICS = ("recall", "ndcg")  # what the field prints; a missing one of these is worth saying
+TRANSCRIBED_METRICS = tuple(
+    metric.name for metric in HEADLINE
+)  # what the field prints; a missing one of these is worth saying
 
 Cell = tuple[str, str, str, int]
 """Data set (in the literature), model, metric, cutoff."""
@@ -30,11 +29,6 @@ class PublishedNumber:
     value: float
     protocol: str
     source: str
-
-
-def published_files(study: StudyConfig) -> tuple[Path, ...]:
-    """Return the files a study is compared with, relative to the repository; earlier ones win."""
-    return tuple(FOLDER / name for name in dict.fromkeys((*study.published, PAPERS)))
 
 
 def load_published(files: Iterable[Path]) -> dict[Cell, PublishedNumber]:
@@ -108,10 +102,8 @@ def _load_one(path: Path) -> dict[Cell, PublishedNumber]:
 def _parse(where: str, row: dict[str, str]) -> tuple[Cell, float]:
     if None in row or None in row.values():
         raise MmreproError(f"{where}: expected {len(COLUMNS)} fields; put a text with a comma into quotes")
-    if row["metric"] not in ACCURACY_METRICS:
-        raise MmreproError(
-            f"{where}: unknown metric '{row['metric']}'; {nearest(row['metric'], list(ACCURACY_METRICS))}"
-        )
+    if row["metric"] not in ACCURACY:
+        raise MmreproError(f"{where}: unknown metric '{row['metric']}'; {nearest(row['metric'], list(ACCURACY))}")
     if not row["source"]:
         raise MmreproError(f"{where}: no source; say where the number stands")
     try:

@@ -15,7 +15,6 @@ from mmrepro.study.plan import Plan, PlannedRun
 
 NOT_RUN, NOTHING = "not run", "–"
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
-NAMES = {"recall": "R", "ndcg": "N"}
 
 Row = Mapping[Hashable, Any]
 

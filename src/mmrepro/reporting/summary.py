@@ -26,8 +26,14 @@ def summary(plan: Plan, collection: Collection, frame: pd.DataFrame) -> dict[str
     dict
         `test` and `valid`: data set -> protocol -> model -> `recall_at_20` -> mean over seeds.
     """
-    result: dict[str, Any] = {"study": plan.study.study, "code": _codes(collection), TEST: {}, VALID: {}}
-    for row in frame[frame[Columns.N_SEEDS] > 0].to_dict("records"):
+    result: dict[str, Any] = {
+        "study": plan.study.study,
+        "watch": plan.study.watch,
+        "code": _codes(collection),
+        TEST: {},
+        VALID: {},
+    }
+    for row in frame[frame[Columns.MEAN].notna()].to_dict("records"):
         by_protocol = (
             result[row[Columns.SPLIT]].setdefault(row[Columns.DATASET], {}).setdefault(row[Columns.PROTOCOL], {})
         )

@@ -11,8 +11,10 @@ import pandas as pd
 from mmrepro.columns import TEST, Columns
 from mmrepro.records.files import atomic_path
 from mmrepro.reporting.collect import Collection
-from mmrepro.reporting.products import headline_cutoffs
+from mmrepro.reporting.headline import HEADLINE, drawn_metric
+from mmrepro.reporting.report import Report
 from mmrepro.study.plan import Plan
+from mmrepro.study.products import Product
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,8 +35,16 @@ NOT_RUN_STYLE: dict[str, Any] = {
 }  # fmt: skip
 
 
+PRODUCT = Product("figures/accuracy", ("svg",))
+
+
+def draw(report: Report, path: Path) -> None:
+    """Draw the figure of a study."""
+    draw_figure(report.plan, report.collection, path)
+
+
 def draw_figure(plan: Plan, collection: Collection, path: Path) -> None:
-    """Draw test recall at the larger headline cutoff: a panel for each data set, a line for each model.
+    """Draw the first headline metric on test at the larger headline cutoff: a panel for each data set, a line for each model.
 
     A vertical bar is a protocol's mean over seeds, the band its sample standard deviation, open shapes are seeds.
     Axes need not begin at zero: positions are compared, not lengths.
@@ -51,9 +61,9 @@ def draw_figure(plan: Plan, collection: Collection, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    k = headline_cutoffs(plan.study)[-1]
+    metric, k = drawn_metric(plan.study)
     frame = collection.frame
-    frame = frame[(frame[Columns.SPLIT] == TEST) & (frame[Columns.METRIC] == "recall") & (frame[Columns.K] == k)]
+    frame = frame[(frame[Columns.SPLIT] == TEST) & (frame[Columns.METRIC] == metric) & (frame[Columns.K] == k)]
     models, datasets = plan.study.models, plan.study.datasets
     n_columns = min(3, len(datasets))
     n_rows = math.ceil(len(datasets) / n_columns)
@@ -77,7 +87,7 @@ def draw_figure(plan: Plan, collection: Collection, path: Path) -> None:
                 datasets[index],
                 named=index % n_columns == 0,
             )
-        figure.supxlabel(f"test recall@{k}", fontsize=9)
+        figure.supxlabel(f"test {HEADLINE[0].label}@{k}", fontsize=9)
         _legend(figure, axes.flat[0], tuple(plan.study.protocols))
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)

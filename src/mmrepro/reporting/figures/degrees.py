@@ -10,6 +10,8 @@ import numpy as np
 
 from mmrepro.records.files import atomic_path
 from mmrepro.reporting.figures.accuracy import COLOURS, NOT_RUN_STYLE, STYLE
+from mmrepro.reporting.report import Report
+from mmrepro.study.products import Product
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +19,14 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT, LEGEND_ROW, LEGEND_COLUMNS = 6.4, 2.7, 0.18, 3  # inches, but the last
 LINES = ("-", "--", ":", "-.")
 PANELS = (("user_degrees", "user", "users"), ("item_degrees", "item", "items"))
+
+
+PRODUCT = Product("figures/degrees", ("svg",))
+
+
+def draw(report: Report, path: Path) -> None:
+    """Draw the figure of a study."""
+    draw_degrees(report.plan.study.datasets, report.statistics, path)
 
 
 def draw_degrees(datasets: Sequence[str], statistics: Mapping[str, Mapping[str, Any]], path: Path) -> None:

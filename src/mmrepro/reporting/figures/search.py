@@ -12,7 +12,9 @@ import pandas as pd
 from mmrepro.columns import Columns
 from mmrepro.records.files import atomic_path
 from mmrepro.reporting.figures.accuracy import COLOURS, NOT_RUN_STYLE, STYLE
+from mmrepro.reporting.report import Report
 from mmrepro.reporting.tables.search import TRIAL
+from mmrepro.study.products import Product
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
 PANEL_WIDTH, PANEL_HEIGHT, N_COLUMNS, MARGIN, NARROWEST = 1.75, 1.3, 4, 0.75, 4.6  # inches, but the third
 LINES = ("-", "--", ":", "-.")
 LOWEST = 50.0  # percent; what is worse leaves the panel at its foot, so that the last improvements can be seen
+
+
+PRODUCT = Product("figures/search", ("svg",), when="selections")
+
+
+def draw(report: Report, path: Path) -> None:
+    """Draw the figure of a study."""
+    draw_search(report.trials, path)
 
 
 def draw_search(frame: pd.DataFrame, path: Path) -> None:

@@ -12,9 +12,11 @@ from mmrepro.columns import Columns
 from mmrepro.config.study import Variant
 from mmrepro.records.files import atomic_path
 from mmrepro.reporting.figures.accuracy import COLOURS, NOT_RUN_STYLE, SHAPES, STYLE
-from mmrepro.reporting.products import headline_cutoffs, sensitivities
+from mmrepro.reporting.headline import HEADLINE, drawn_metric
+from mmrepro.reporting.report import Report
 from mmrepro.reporting.tables.comparisons import VARIANT
 from mmrepro.study.plan import Plan
+from mmrepro.study.products import Product, sensitivities
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,8 +24,16 @@ if TYPE_CHECKING:
 PANEL_WIDTH, HEIGHT, NARROWEST = 2.2, 2.6, 4.6  # inches
 
 
+PRODUCT = Product("figures/sensitivity", ("svg",), when="sensitivities")
+
+
+def draw(report: Report, path: Path) -> None:
+    """Draw the figure of a study."""
+    draw_sensitivity(report.plan, report.comparisons, path)
+
+
 def draw_sensitivity(plan: Plan, frames: Mapping[str, pd.DataFrame], path: Path) -> None:
-    """Draw test recall at the larger headline cutoff against the values of each varied parameter.
+    """Draw the first headline metric on test at the larger headline cutoff against the values of each varied parameter.
 
     A colour is a data set and model, a whisker the sample standard deviation over seeds, a dotted line the variant that
     changes nothing. Axes need not begin at zero.
@@ -42,7 +52,7 @@ def draw_sensitivity(plan: Plan, frames: Mapping[str, pd.DataFrame], path: Path)
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    k, drawn = headline_cutoffs(plan.study)[-1], sensitivities(plan)
+    (metric, k), drawn = drawn_metric(plan.study), sensitivities(plan)
     lines = list(dict.fromkeys((row.dataset, row.model) for name in drawn for row in plan.comparisons[name]))
     several = len({model for _, model in lines}) > 1
     with pyplot.rc_context(STYLE):
@@ -50,7 +60,7 @@ def draw_sensitivity(plan: Plan, frames: Mapping[str, pd.DataFrame], path: Path)
         figure, axes = pyplot.subplots(1, len(drawn), squeeze=False, layout="constrained", figsize=size)
         for axis, (name, parameter) in zip(axes.flat, drawn.items(), strict=True):
             frame = frames[name]
-            frame = frame[(frame[Columns.METRIC] == "recall") & (frame[Columns.K] == k)]
+            frame = frame[(frame[Columns.METRIC] == metric) & (frame[Columns.K] == k)]
             values = {
                 label: None if variant == Variant() else float(variant.parameters[parameter])
                 for label, variant in plan.study.comparisons[name].variants.items()
@@ -70,7 +80,7 @@ def draw_sensitivity(plan: Plan, frames: Mapping[str, pd.DataFrame], path: Path)
             for i, label in enumerate(", ".join(line) if several else line[0] for line in lines)
         ]
         handles += axes.flat[0].plot([], [], ":", color="#555555", label="as in the main table")
-        figure.supylabel(f"test recall@{k}", fontsize=9)
+        figure.supylabel(f"test {HEADLINE[0].label}@{k}", fontsize=9)
         figure.legend(
             handles=handles, loc="outside upper center", ncols=min(4, len(handles)), frameon=False, fontsize=8
         )

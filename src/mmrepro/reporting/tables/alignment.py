@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ from mmrepro.columns import Columns
 from mmrepro.reporting.collect import read_alignment
 from mmrepro.reporting.means import NOT_RUN, NOTHING, Row, decimal, study_note
 from mmrepro.reporting.render import Block, Table, cells
+from mmrepro.reporting.report import Built, Report
 from mmrepro.study.plan import Plan, PlannedAlignment
+from mmrepro.study.products import Product
 
+PRODUCT = Product("tables/alignment", ("csv", "md"), when="alignments")
 MODALITY, MEASURE, PART = "modality", "measure", "part"
 COUNTS = ("epochs", "n_parameters", "items_trained", "items_held_out", "items_without_any", "items_absent")
 ALIGNMENT_COLUMNS = (
@@ -28,6 +32,12 @@ FOOTER = (
     "Retrieval: the place of an item's other part among those of other items, by cosine; its baseline is chance; higher is "
     "better.",
 )
+
+
+def build(report: Report) -> Iterator[Built]:
+    """Yield the table; no paper prints it."""
+    frame = alignment_frame(report.plan, report.root)
+    yield "alignment", frame, alignment_table(report.plan, frame)
 
 
 def alignment_frame(plan: Plan, root: Path) -> pd.DataFrame:

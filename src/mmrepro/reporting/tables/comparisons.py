@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,8 +12,8 @@ import pandas as pd
 from mmrepro.columns import TEST, Columns
 from mmrepro.config.study import Variant
 from mmrepro.reporting.collect import FinishedRun, finished_runs, flags_of, user_means, value_of
+from mmrepro.reporting.headline import LEGEND, SHORT, headline_columns
 from mmrepro.reporting.means import (
-    NAMES,
     Row,
     corrected,
     difference_percent,
@@ -28,10 +28,12 @@ from mmrepro.reporting.means import (
     stars_note,
     study_note,
 )
-from mmrepro.reporting.products import headline_columns
 from mmrepro.reporting.render import Block, Table, cells
+from mmrepro.reporting.report import Built, Report
 from mmrepro.study.plan import Plan, PlannedVariant
+from mmrepro.study.products import Product
 
+PRODUCT = Product("tables/{comparison}", when="comparisons")
 VARIANT, FLAGS = "variant", "flags"
 COMPARISON_COLUMNS = (
     Columns.DATASET, Columns.MODEL, VARIANT, Columns.FEATURES, Columns.PROTOCOL, Columns.METRIC, Columns.K, Columns.MEAN,
@@ -43,7 +45,13 @@ Found = Sequence[tuple[PlannedVariant, list[FinishedRun]]]
 """Every row of a comparison with its runs that have finished."""
 
 
-def comparison_frame(plan: Plan, name: str, root: Path, current_code: Mapping[str, str]) -> pd.DataFrame:
+def build(report: Report) -> Iterator[Built]:
+    """Yield every comparison."""
+    for name, frame in report.comparisons.items():
+        yield name, frame, comparison_table(report.plan, name, frame)
+
+
+def comparison_frame(plan: Plan, name: str, root: Path, current_code: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Return a comparison of a study as a frame.
 
     Parameters
@@ -72,7 +80,7 @@ def comparison_frame(plan: Plan, name: str, root: Path, current_code: Mapping[st
     """
     variants = plan.comparisons[name]
     planned = (run for row in variants for run in row.runs)
-    finished = {run.planned.folder: run for run in finished_runs(planned, root, current_code)}
+    finished = {run.planned.folder: run for run in finished_runs(plan, planned, root, current_code)}
     found = [(row, [finished[run.folder] for run in row.runs if run.folder in finished]) for row in variants]
     columns = headline_columns(plan.study)
     rows = [
@@ -86,7 +94,7 @@ def comparison_frame(plan: Plan, name: str, root: Path, current_code: Mapping[st
     ]
     frame = pd.DataFrame(rows, columns=[*KEYS, Columns.FEATURES, Columns.PROTOCOL])
     frame = frame.merge(over_seeds(frame[KEYS], pd.DataFrame(values, columns=[*KEYS, Columns.VALUE])), on=KEYS)
-    frame = frame.merge(_differences(frame, found, columns, root), on=KEYS, how="left")
+    frame = frame.merge(_differences(frame, found, columns), on=KEYS, how="left")
     frame["p_holm"] = corrected(frame["p"])
     flags = {(row.dataset, row.model, row.variant): (len(row.runs), flags_of(runs)) for row, runs in found}
     frame[FLAGS] = [
@@ -96,18 +104,18 @@ def comparison_frame(plan: Plan, name: str, root: Path, current_code: Mapping[st
     return frame[list(COMPARISON_COLUMNS)].astype({"n_users": "Int64"})
 
 
-def _differences(frame: pd.DataFrame, found: Found, columns: tuple[tuple[str, int], ...], root: Path) -> pd.DataFrame:
+def _differences(frame: pd.DataFrame, found: Found, columns: tuple[tuple[str, int], ...]) -> pd.DataFrame:
     """Difference and p-value of every variant that has been run, where the first one of its group has been, too."""
     means = frame.set_index(KEYS)[Columns.MEAN]
     names = [f"{metric}_at_{k}" for metric, k in columns]
     rows = []
     for (dataset, model), members in itertools.groupby(found, key=lambda row: (row[0].dataset, row[0].model)):
         (first, first_runs), *others = members
-        reference = user_means(first_runs, root, names) if first_runs else None
+        reference = user_means(first_runs, names) if first_runs else None
         for variant, runs in others:
             if reference is None or not runs:
                 continue
-            users = user_means(runs, root, names)
+            users = user_means(runs, names)
             for (metric, k), name in zip(columns, names, strict=True):
                 mean, other = (means[dataset, model, v.variant, metric, k] for v in (variant, first))
                 p, n_users = paired_users(users[name], reference[name])
@@ -130,7 +138,7 @@ def comparison_table(plan: Plan, name: str, frame: pd.DataFrame) -> Table:
                 texts = (difference_text(row["difference_percent"], row["p_holm"]) for row in chosen)
                 lines.append(cells(f"↳ against {rows[VARIANT].iloc[0]}", *texts))
         blocks.append(Block(f"{dataset}, {model}", tuple(lines)))
-    headings = (VARIANT, *(f"{NAMES[metric]}@{k}" for metric, k in columns))
+    headings = (VARIANT, *(f"{SHORT[metric]}@{k}" for metric, k in columns))
     return Table(comparison.title, headings, tuple(blocks), _footer(plan, name, frame))
 
 
@@ -140,7 +148,7 @@ def _footer(plan: Plan, name: str, frame: pd.DataFrame) -> tuple[str, ...]:
     protocol = next(iter(plan.study.protocols))
     variants = plan.study.comparisons[name].variants
     lines = [
-        f"R recall, N NDCG on the test split under protocol {protocol}, {seeds_note(seeds)}.",
+        f"{LEGEND} on the test split under protocol {protocol}, {seeds_note(seeds)}.",
         f"Difference to {next(iter(variants))} in percent; {stars_note(int(frame['p'].notna().sum()))}",
         f"Variants: {'; '.join(f'{label}: {_described(variant)}' for label, variant in variants.items())}.",
     ]

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from mmrepro.columns import Columns
-from mmrepro.reporting.collect import read_alignment, read_record
-from mmrepro.reporting.products import ENCODER
+from mmrepro.reporting.collect import job_record
 from mmrepro.reporting.render import Block, Cell, Table, cells
+from mmrepro.reporting.report import Built, Report
 from mmrepro.study.plan import Plan
+from mmrepro.study.products import Product
 
+PRODUCT = Product("tables/cost", ("csv", "md"))
 PURPOSE, ENERGY = "purpose", "energy_kwh"
 COST_COLUMNS = (
     Columns.DATASET, Columns.MODEL, PURPOSE, "runs", "wall_hours", "cpu_hours", ENERGY, "peak_memory_mb",
     "peak_gpu_memory_mb", "devices",
 )  # fmt: skip
 JOULES_A_KWH = 3.6e6
+
+
+def build(report: Report) -> Iterator[Built]:
+    """Yield the table; no paper prints it."""
+    frame = cost_frame(report.plan, report.root)
+    yield "cost", frame, cost_table(frame)
 
 
 def cost_frame(plan: Plan, root: Path) -> pd.DataFrame:
@@ -36,14 +45,11 @@ def cost_frame(plan: Plan, root: Path) -> pd.DataFrame:
     pd.DataFrame
         Columns `COST_COLUMNS`; energy is NaN unless all runs of a row know theirs.
     """
-    planned = {run.folder: run for run in plan.jobs}
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for run in planned.values():
-        if (record := read_record(run, root)) is not None:
-            groups.setdefault((run.spec.dataset, run.spec.model, run.spec.purpose), []).append(record)
-    for alignment in plan.alignments:
-        if (record := read_alignment(alignment, root)) is not None:
-            groups.setdefault((alignment.dataset, ENCODER, "alignment"), []).append(record)
+    for job in plan.jobs:
+        record = job_record(job, root) if job.of_kind.records else None
+        if record is not None and "wall_seconds" in record:
+            groups.setdefault((job.labels["dataset"], job.model, record["purpose"]), []).append(record)
     rows = [(*key, *_cost(groups[key])) for key in sorted(groups)]
     types = dict.fromkeys(("wall_hours", "cpu_hours", ENERGY), "float64")
     return pd.DataFrame(rows, columns=list(COST_COLUMNS)).astype(types)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ from mmrepro.columns import SPLITS, TEST, VALID, Columns
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import read_json
 from mmrepro.reporting.render import Block, Table, cells
+from mmrepro.reporting.report import Built, Report
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Plan
+from mmrepro.study.products import Product
 
+PRODUCT = Product("tables/datasets")
 DATASET_COLUMNS = (
     Columns.DATASET, "users", "items", "interactions", "density", *SPLITS, "cold_users_test", "cold_items_test",
     "items_without_image", "items_without_text", "sparsity", "per_user", "per_item", "cold_users_valid",
@@ -35,6 +39,12 @@ FOOTER = (
     "without an interaction in training, counted before any is dropped; no image, no text: items that have none of "
     "their own. Per user, per item: mean number of interactions."
 )
+
+
+def build(report: Report) -> Iterator[Built]:
+    """Yield the table."""
+    frame = datasets_frame(report.plan, report.statistics)
+    yield "datasets", frame, datasets_table(frame, dropped_notes(report.statistics))
 
 
 def load_statistics(plan: Plan, root: Path) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,18 @@ import pandas as pd
 
 from mmrepro.columns import Columns
 from mmrepro.reporting.collect import read_object
+from mmrepro.reporting.headline import HEADLINE, LEGEND
 from mmrepro.reporting.means import NOT_RUN, NOTHING, Row, decimal, difference_percent, study_note
 from mmrepro.reporting.render import Block, Table, cells
+from mmrepro.reporting.report import Built, Report
 from mmrepro.study.layout import NO_FEATURES
 from mmrepro.study.plan import Plan, PlannedProbe
+from mmrepro.study.products import Product
 
+PRODUCT = Product("tables/feature_quality", when="probes")
 MODALITY, SHARE, DROP = "modality", "masked_share", "drop_percent"
 HISTORIES = ("mean", "last")
-ZERO_SHOT = tuple(f"{metric}_at_{k}" for metric in ("recall", "ndcg") for k in (10, 20))
+ZERO_SHOT = tuple(f"{metric.name}_at_{k}" for metric in HEADLINE for k in (10, 20))
 NEIGHBOURS = (10, 20, 50)
 QUALITY_COLUMNS = (
     Columns.DATASET, Columns.FEATURES, MODALITY, SHARE,
@@ -25,19 +29,25 @@ QUALITY_COLUMNS = (
     *(f"item_cf_at_{n}" for n in NEIGHBOURS), DROP, "n_users", "n_items",
 )  # fmt: skip
 HEADINGS = {
-    "mean_recall_at_20": "mean R@20", "mean_ndcg_at_20": "mean N@20", "last_recall_at_20": "last R@20",
-    "last_ndcg_at_20": "last N@20", **{f"item_cf_at_{n}": f"CF@{n}" for n in NEIGHBOURS},
+    **{f"{history}_{m.name}_at_20": f"{history} {m.short}@20" for history in HISTORIES for m in HEADLINE},
+    **{f"item_cf_at_{n}": f"CF@{n}" for n in NEIGHBOURS},
 }  # fmt: skip
 FLOORS = ("random", "popularity")
-COMPARED = f"{HISTORIES[0]}_recall_at_20"
+COMPARED = f"{HISTORIES[0]}_{HEADLINE[0].name}_at_20"
 FOOTER = (
     "mean, last: test items are ranked by the cosine between their features and the mean of a user's training items, or "
-    "the last of them where times are known; R recall, N NDCG.",
+    f"the last of them where times are known; {LEGEND}.",
     "CF@n: share of the n nearest items by co-occurrence in training that are among the n nearest by features.",
     "Floors: a random order and the order of popularity; they know no features.",
     "Drop: what mean R@20 loses, in percent, where a share of the items has lost one modality, against the feature set as "
     "it is.",
 )
+
+
+def build(report: Report) -> Iterator[Built]:
+    """Yield the table."""
+    frame = quality_frame(report.plan, report.root)
+    yield "feature_quality", frame, quality_table(report.plan, frame)
 
 
 def quality_frame(plan: Plan, root: Path) -> pd.DataFrame:

@@ -1,32 +1,40 @@
-"""The main frame of a study, from which csv, Markdown and LaTeX are made, and the tests of its focus model."""
+"""The main table of a study: the frame, from which csv, Markdown and LaTeX are made."""
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pandas as pd
 
 from mmrepro.columns import TEST, VALID, Columns
+from mmrepro.evaluation.metrics import METRICS
 from mmrepro.reporting import literature
-from mmrepro.reporting.collect import CELL, Cell, Collection, FinishedRun, cell_of, flags_of, user_means
+from mmrepro.reporting.collect import CELL, Cell, Collection, FinishedRun, cell_of, flags_of
+from mmrepro.reporting.headline import ACCURACY
 from mmrepro.reporting.literature import PublishedNumber
-from mmrepro.reporting.means import corrected, difference_percent, over_seeds, paired_users, remarks
-from mmrepro.reporting.products import ACCURACY_METRICS, METRICS, headline_columns
+from mmrepro.reporting.means import difference_percent, over_seeds, remarks
+from mmrepro.reporting.report import Built, Report
+from mmrepro.reporting.tables.datasets import dropped_notes
+from mmrepro.reporting.tables.readable import main_table
 from mmrepro.study.plan import Plan
+from mmrepro.study.products import Product
 
+PRODUCT = Product("tables/main")
 MAIN_COLUMNS = (
     *CELL, Columns.SPLIT, Columns.METRIC, Columns.K, Columns.MEAN, Columns.STD, Columns.N_SEEDS, Columns.PUBLISHED,
     Columns.VERDICT,
 )  # fmt: skip
-SIGNIFICANCE_COLUMNS = (
-    Columns.DATASET, Columns.PROTOCOL, Columns.METRIC, Columns.K, "focus", "focus_mean", "other", "other_mean",
-    "improvement_percent", "p", "p_holm", "n_users", "test",
-)  # fmt: skip
 RANKS = {1: "best", 2: "second"}
 COMPARED = [Columns.DATASET, Columns.PROTOCOL, Columns.SPLIT, Columns.METRIC, Columns.K]
+
+
+def build(report: Report) -> Iterator[Built]:
+    """Yield the main table; items that left data sets are named in its footer."""
+    table = main_table(report.plan, report.collection, report.main, report.significance, report.numbers)
+    yield "main", report.main, replace(table, footer=(*table.footer, *dropped_notes(report.statistics)))
 
 
 def main_frame(plan: Plan, collection: Collection, numbers: Mapping[literature.Cell, PublishedNumber]) -> pd.DataFrame:
@@ -51,12 +59,14 @@ def main_frame(plan: Plan, collection: Collection, numbers: Mapping[literature.C
     cells = list(dict.fromkeys(cell_of(run) for run in plan.runs))
     rows = [
         (*cell, split, metric, k)
-        for cell, split, metric, k in itertools.product(cells, (TEST, VALID), METRICS, plan.study.cutoffs)
+        for cell, split, metric, k in itertools.product(
+            cells, (TEST, VALID), (m.name for m in METRICS), plan.study.cutoffs
+        )
     ]
     keys = [*CELL, Columns.SPLIT, Columns.METRIC, Columns.K]
     frame = over_seeds(pd.DataFrame(rows, columns=keys), collection.frame)
     frame["rank"] = frame[Columns.MEAN].round(12).groupby([frame[c] for c in COMPARED]).rank("min", ascending=False)
-    frame.loc[~frame[Columns.METRIC].isin(ACCURACY_METRICS), "rank"] = float("nan")
+    frame.loc[~frame[Columns.METRIC].isin(ACCURACY), "rank"] = float("nan")
     flags = _flags(collection)
     planned = Counter(cell_of(run) for run in plan.runs)
     records = frame.to_dict("records")
@@ -67,62 +77,6 @@ def main_frame(plan: Plan, collection: Collection, numbers: Mapping[literature.C
         for cell in [(row[Columns.DATASET], row[Columns.FEATURES], row[Columns.MODEL], row[Columns.PROTOCOL])]
     ]
     return frame[list(MAIN_COLUMNS)]
-
-
-def significance_frame(plan: Plan, collection: Collection, frame: pd.DataFrame, root: Path) -> pd.DataFrame:
-    """Compare the focus model with the best other model, on test, over users.
-
-    Parameters
-    ----------
-    plan
-        The resolved study; `study.focus` names the model.
-    collection
-        What exists of it.
-    frame
-        The main frame.
-    root
-        Folder that holds `results/`.
-
-    Returns
-    -------
-    pd.DataFrame
-        Columns `SIGNIFICANCE_COLUMNS`, a row for each data set, protocol, metric and cutoff of the readable tables in
-        which both models have been run. Wilcoxon's signed-rank test over users, each user's mean over seeds first; all
-        rows together are the family of Holm's correction.
-    """
-    rows = []
-    for dataset, protocol in itertools.product(plan.study.datasets, plan.study.protocols):
-        rows += _comparisons(plan, collection, frame, root, dataset, protocol)
-    result = pd.DataFrame(rows, columns=[c for c in SIGNIFICANCE_COLUMNS if c != "p_holm"])
-    result["p_holm"] = corrected(result["p"])
-    return result[list(SIGNIFICANCE_COLUMNS)]
-
-
-def _comparisons(
-    plan: Plan, collection: Collection, frame: pd.DataFrame, root: Path, dataset: str, protocol: str
-) -> list[tuple[object, ...]]:
-    """Rows of one data set and protocol, without the correction."""
-    focus, columns = plan.study.focus, headline_columns(plan.study)
-    block = frame[(frame[Columns.DATASET] == dataset) & (frame[Columns.PROTOCOL] == protocol)]
-    block = block[(block[Columns.SPLIT] == TEST) & block[Columns.MEAN].notna()]
-    means = block.pivot(index=Columns.MODEL, columns=[Columns.METRIC, Columns.K], values=Columns.MEAN)
-    if focus not in means.index or len(means) < 2:
-        return []
-    others = means.drop(index=focus).sort_index()
-    best = {column: str(others[column].idxmax()) for column in columns}
-    runs = {
-        model: [r for r in collection.runs if (r.cell[0], r.cell[2], r.cell[3]) == (dataset, model, protocol)]
-        for model in sorted({focus, *best.values()})
-    }
-    users = {model: user_means(found, root, [f"{m}_at_{k}" for m, k in columns]) for model, found in runs.items()}
-    rows: list[tuple[object, ...]] = []
-    for (metric, k), other in best.items():
-        name = f"{metric}_at_{k}"
-        mean, other_mean = float(means[metric, k][focus]), float(means[metric, k][other])
-        improvement = difference_percent(mean, other_mean)
-        p, n_users = paired_users(users[focus][name], users[other][name])
-        rows.append((dataset, protocol, metric, k, focus, mean, other, other_mean, improvement, p, n_users, "wilcoxon"))
-    return rows
 
 
 def _flags(collection: Collection) -> dict[Cell, tuple[str, ...]]:

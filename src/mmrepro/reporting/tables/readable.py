@@ -10,9 +10,9 @@ from mmrepro.columns import TEST, Columns
 from mmrepro.config.protocol import Protocol
 from mmrepro.reporting import literature
 from mmrepro.reporting.collect import Collection
+from mmrepro.reporting.headline import LEGEND, SHORT, headline_columns
 from mmrepro.reporting.literature import PublishedNumber
 from mmrepro.reporting.means import (
-    NAMES,
     Row,
     difference_percent,
     difference_text,
@@ -25,7 +25,6 @@ from mmrepro.reporting.means import (
     stars_note,
     study_note,
 )
-from mmrepro.reporting.products import headline_columns
 from mmrepro.reporting.render import Block, Cell, Table, cells
 from mmrepro.study.plan import Plan
 
@@ -58,7 +57,7 @@ def main_table(
     for name, rows in main_blocks(plan, frame[frame[Columns.SPLIT] == TEST]):
         blocks.append(_block(plan, name, rows.to_dict("records"), tests[name]))
         simple += _simple_note(plan, name, rows)
-    columns = ("model", *(f"{NAMES[metric]}@{k}" for metric, k in headline_columns(plan.study)))
+    columns = ("model", *(f"{SHORT[metric]}@{k}" for metric, k in headline_columns(plan.study)))
     reading, *footer = _footer(plan, collection, significance, numbers)
     return Table(plan.study.title, columns, tuple(blocks), (reading, *simple, *footer))
 
@@ -87,13 +86,13 @@ def _simple_note(plan: Plan, title: str, rows: pd.DataFrame) -> list[str]:
     metric, k = headline_columns(plan.study)[len(headline_columns(plan.study)) // 2 - 1]
     means = rows[(rows[Columns.METRIC] == metric) & (rows[Columns.K] == k)].set_index(Columns.MODEL)[Columns.MEAN]
     means = means.dropna().astype(float)
-    untrained = means[[name for name in means.index if not plan.models[name].draws]]
+    untrained = means[[name for name in means.index if plan.schemas[name].closed_form]]
     if untrained.empty:
         return []
     best = str(untrained.idxmax())
-    behind = [name for name in means.index if plan.models[name].draws and means[name] < untrained[best]]
+    behind = [name for name in means.index if not plan.schemas[name].closed_form and means[name] < untrained[best]]
     of = "all trained models" if len(behind) == len(means) - len(untrained) else ", ".join(behind)
-    return [f"{title}: {best}, which needs no training, is ahead of {of} in {NAMES[metric]}@{k}."] if behind else []
+    return [f"{title}: {best}, which needs no training, is ahead of {of} in {SHORT[metric]}@{k}."] if behind else []
 
 
 def _label(row: Row) -> str:
@@ -122,10 +121,10 @@ def _footer(
 ) -> tuple[str, ...]:
     study = plan.study
     lines = [
-        f"R recall, N NDCG on the test split, {seeds_note(study.seeds)}; bold: best, underlined: second best of a block; "
+        f"{LEGEND} on the test split, {seeds_note(study.seeds)}; bold: best, underlined: second best of a block; "
         "equal values share a rank.",
     ]
-    undrawn = [name for name, model in plan.models.items() if not model.draws]
+    undrawn = [name for name, schema in plan.schemas.items() if schema.closed_form]
     if undrawn and len(study.seeds) > 1:
         lines.append(f"Run once, because nothing is drawn: {', '.join(undrawn)}.")
     if len(significance):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,21 @@ import pandas as pd
 from mmrepro.columns import TEST, Columns
 from mmrepro.reporting.collect import SELECTED_ON_TEST, read_object, read_record
 from mmrepro.reporting.means import NOT_RUN
+from mmrepro.reporting.report import Built, Report
 from mmrepro.study.plan import Plan, PlannedSelection
+from mmrepro.study.products import Product
 
+PRODUCT = Product("tables/search", ("csv",), when="selections")
 TRIAL, WINNER, FLAGS = "trial", "winner", "flags"
 SEARCH_COLUMNS = (
     Columns.DATASET, Columns.FEATURES, Columns.MODEL, Columns.PROTOCOL, "select_on", TRIAL, "parameters", Columns.METRIC,
     Columns.VALUE, "epochs", "seconds", WINNER, FLAGS,
 )  # fmt: skip
-SELECTION_METRIC = "recall_at_20"
+
+
+def build(report: Report) -> Iterator[Built]:
+    """Yield the trials."""
+    yield "search", report.trials, None
 
 
 def search_frame(plan: Plan, root: Path) -> pd.DataFrame:
@@ -50,12 +58,12 @@ def search_frame(plan: Plan, root: Path) -> pd.DataFrame:
 
 def _rows(selection: PlannedSelection, root: Path) -> list[tuple[Any, ...]]:
     winner = read_object(root / selection.path) or {}
-    metric = winner.get("metric", SELECTION_METRIC)
+    metric = selection.spec.watch
     flags = [SELECTED_ON_TEST] if selection.select_on == TEST else []
     rows = []
-    for number, trial in enumerate(selection.trials, start=1):
+    for number, (trial, tried) in enumerate(zip(selection.trials, selection.values, strict=True), start=1):
         record = read_record(trial, root) or {}
-        values = {key: trial.spec.parameters[key] for key in sorted(selection.searched)}
+        values = {key: tried[key] for key in sorted(selection.searched)}
         won = bool(winner) and all(winner["parameters"].get(key) == value for key, value in values.items())
         rows.append(
             (
