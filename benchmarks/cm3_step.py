@@ -21,7 +21,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from mmrepro.config.protocol import Protocol
 from mmrepro.models import cm3
-from mmrepro.models.base import Batch, ItemContent, TrainingInteractions
+from mmrepro.ops.interactions import Interactions
+from mmrepro.models.base import Batch, ItemContent
 from mmrepro.runtime.seeds import seed_everything
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
 
@@ -66,7 +67,7 @@ def marked_fusion(*arguments: Any) -> Tensor:
 class Workload:
     """Generated data of a given size."""
 
-    interactions: TrainingInteractions
+    interactions: Interactions
     content: ItemContent
 
     @classmethod
@@ -86,7 +87,7 @@ class Workload:
         shifts = np.concatenate([np.zeros((items, 1), dtype=np.int64), others], axis=1)
         neighbours = torch.from_numpy((np.arange(items)[:, None] + shifts) % items)
         content = ItemContent(features, dict.fromkeys(features, neighbours))
-        return cls(TrainingInteractions(chosen // items, chosen % items, users, items), content)
+        return cls(Interactions(chosen // items, chosen % items, users, items), content)
 
 
 def plain_model(data: Workload, ours: cm3.CM3) -> PlainCM3:

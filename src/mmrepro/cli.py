@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmrepro.errors import MmreproError
+
+if TYPE_CHECKING:
+    from mmrepro.study.plan import Plan
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 
@@ -24,6 +27,13 @@ def study_path(value: Path) -> Path:
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="a study's name, or its file", callback=study_path)]
 
 Slice = Annotated[str, typer.Option(help="keys of the study replaced for this invocation, as JSON")]
+
+
+def resolved(study: Path, slice: str = "{}") -> Plan:
+    """Resolve a study: once in a process, here."""
+    from mmrepro.study.resolve import plan_of_file
+
+    return plan_of_file(study, **json.loads(slice))
 
 
 def mirror_folder() -> Path | None:
@@ -175,11 +185,29 @@ def select(
 
 
 @app.command()
+def measure(study: StudyFile, dataset: str, output: Output, slice: Slice = "{}") -> None:
+    """Measure the lists of a study's finished runs on a data set."""
+    from mmrepro.evaluation.measure import measure as run
+    from mmrepro.study.layout import Layout
+
+    plan = resolved(study, slice)
+    job = next((job for job in plan.jobs_of("measure") if job.labels["dataset"] == dataset), None)
+    if job is None:
+        raise MmreproError(f"{study}: no data set '{dataset}'; the study has {', '.join(plan.study.datasets)}")
+    content = plan.content_features(dataset)
+    folder = Layout.features(dataset, content.feature_set) if content else None
+    modalities = tuple(content.modalities) if content else ()
+    file = output / job.product.relative_to("results")
+    run(Layout.prepared(dataset), job.settings["runs"], file, plan.study.cutoffs, Path(), folder, modalities)
+
+
+@app.command()
 def tables(study: StudyFile, output: Output, slice: Slice = "{}") -> None:
     """Build a study's tables from the runs that exist; holes are marked."""
     from mmrepro.reporting.build import build_tables
 
-    build_tables(study, output, Path(), json.loads(slice))
+    plan = resolved(study, slice)
+    build_tables(plan, output / plan.study.study)
 
 
 @app.command()
@@ -187,7 +215,7 @@ def track(study: StudyFile, slice: Slice = "{}") -> None:
     """Import a study's finished runs into MLflow (MLFLOW_TRACKING_URI, or results/mlflow.db)."""
     from mmrepro.housekeeping.tracking import import_runs
 
-    count = import_runs(study, Path(), os.environ.get("MLFLOW_TRACKING_URI"), json.loads(slice))
+    count = import_runs(resolved(study, slice), Path(), os.environ.get("MLFLOW_TRACKING_URI"))
     print(f"{count} runs imported")
 
 
@@ -196,7 +224,7 @@ def status(study: StudyFile) -> None:
     """Show what is done, running, failed and left."""
     from mmrepro.housekeeping.status import status as describe
 
-    print(describe(study, Path()))
+    print(describe(resolved(study), Path()))
 
 
 @app.command()
@@ -207,8 +235,14 @@ def doctor(
     """Say which raw files are to be had, which are here, and what studies need of this machine."""
     from mmrepro.housekeeping.doctor import doctor as examine
 
-    files = [study_path(Path(study)) for study in studies or []]
-    text, healthy = examine(files, Path(), mirror_folder(), verify)
+    named = [study_path(Path(study)) for study in studies or []] or sorted(Path("config/studies").glob("*.yaml"))
+    plans, problems = [], []
+    for file in named:
+        try:
+            plans.append(resolved(file))
+        except MmreproError as error:
+            problems.append(str(error))
+    text, healthy = examine(plans, Path(), mirror_folder(), verify, problems)
     print(text)
     raise typer.Exit(0 if healthy else 1)
 
@@ -226,7 +260,7 @@ def release(study: StudyFile) -> None:
     """Version a study's raw data, prepared data and features with DVC, for `dvc push`."""
     from mmrepro.housekeeping.release import release as run
 
-    print(run(study, Path()))
+    print(run(resolved(study), study, Path()))
 
 
 @app.command()
@@ -234,7 +268,7 @@ def restore(study: StudyFile) -> None:
     """After `dvc pull`: let Snakemake know a release's files, so that it plans none of them."""
     from mmrepro.housekeeping.release import restore as run
 
-    print(run(study, Path()))
+    print(run(resolved(study), study, Path()))
 
 
 @app.command()
@@ -252,7 +286,7 @@ def publish(study: StudyFile, output: Output, allow_partial: bool = False) -> No
     """Copy a study's tables and run records to a folder that is committed."""
     from mmrepro.housekeeping.publish import publish_reference
 
-    publish_reference(study, output, Path(), allow_partial)
+    publish_reference(resolved(study), output, Path(), allow_partial)
 
 
 @app.command()
@@ -298,8 +332,17 @@ def schema(output: Annotated[Path, typer.Option()] = Path("config/schema")) -> N
 
 
 @app.command()
+def dvc(output: Annotated[Path, typer.Option()] = Path("dvc.yaml")) -> None:
+    """Write the stages of DVC, one a data set and one a study, from the configuration files."""
+    from mmrepro.housekeeping.stages import dvc_stages
+    from mmrepro.records.files import write_text
+
+    write_text(output, dvc_stages(Path()))
+
+
+@app.command()
 def accept(study: StudyFile) -> None:
     """Accept a refactoring that changes no number: run one cell again, compare bit for bit, mark the rest current."""
     from mmrepro.housekeeping.accept import accept as run
 
-    print(run(study, Path()))
+    print(run(resolved(study), study, Path()))

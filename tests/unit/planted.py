@@ -12,12 +12,12 @@ from mmrepro.config.protocol import Protocol
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.evaluation.evaluator import Evaluation, Evaluator
 from mmrepro.evaluation.ranking import Scorer
+from mmrepro.ops.interactions import Interactions
 from mmrepro.models.base import (
     Batch,
     ItemContent,
     Model,
     TrainedParameters,
-    TrainingInteractions,
     build_model,
     model_class,
 )
@@ -57,8 +57,8 @@ def write_planted(folder: Path) -> Path:
     return folder
 
 
-def training_pairs(data: PreparedDataset) -> TrainingInteractions:
-    return TrainingInteractions(*data.pairs("train"), data.n_users, data.n_items)
+def training_pairs(data: PreparedDataset) -> Interactions:
+    return Interactions(*data.pairs("train"), data.n_users, data.n_items)
 
 
 def planted_content(modalities: tuple[str, ...] = ("image", "text")) -> ItemContent:
@@ -105,7 +105,7 @@ class ScriptedEvaluator(Evaluator):
 
 def planted_model(
     name: str, protocol: Protocol | None = None, seed: int = 0, *, content: ItemContent | None = None,
-    data: TrainingInteractions | None = None, **parameters: Any,
+    data: Interactions | None = None, **parameters: Any,
 ) -> Model:  # fmt: skip
     seed_everything(seed)
     content, data = content or planted_content(), data or training_pairs(planted_dataset())

@@ -273,7 +273,7 @@ def test_bfloat16_trains_to_about_the_same(
     encoder = QUICK.model_copy(update={"epochs": 3})
     align(encoder, *catalogue, tmp_path / "float32")
     monkeypatch.setattr(
-        "mmrepro.features.alignment.pretrain.choose_device", lambda wanted: Device("cpu", "bfloat16", "cpu")
+        "mmrepro.features.alignment.pretrain.encoding_device", lambda wanted: Device("cpu", "bfloat16", "cpu")
     )
     align(encoder, *catalogue, tmp_path / "bfloat16")
     losses = [[line["loss"] for line in history(tmp_path / name)] for name in ("float32", "bfloat16")]

@@ -136,7 +136,7 @@ def test_embeddings_are_predictions_without_dropout() -> None:
     users, items = model.embed()
     assert torch.equal(users, model.predictor(model.user_embedding))
     torch.testing.assert_close(items, model.predictor(2 * model.item_embedding))
-    assert all(torch.equal(a, b) for a, b in zip(model.embed(draw=True), (users, items), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(model.embed_drawn(), (users, items), strict=True))
 
 
 def test_two_runs_are_equal_bit_for_bit() -> None:

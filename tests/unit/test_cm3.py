@@ -7,7 +7,8 @@ from torch import Tensor
 
 from mmrepro.config.protocol import RELEASED_SWITCHES, Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import Batch, ItemContent, Model, TrainingInteractions, build_model
+from mmrepro.ops.interactions import Interactions
+from mmrepro.models.base import Batch, ItemContent, Model, build_model
 from mmrepro.ops.losses import uniformity, unit
 from mmrepro.ops.neighbours import nearest_neighbours
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
@@ -16,11 +17,11 @@ N_USERS, N_ITEMS = 30, 20
 SETS = (("image",), ("image", "text"), ("image", "text", "audio"), ("text", "audio"))
 
 
-def interactions() -> TrainingInteractions:
+def interactions() -> Interactions:
     bought = np.random.default_rng(0).random((N_USERS, N_ITEMS)) < 0.3
     bought[:, 0], bought[:, 1] = False, True
     users, items = bought.nonzero()
-    return TrainingInteractions(users, items, N_USERS, N_ITEMS)
+    return Interactions(users, items, N_USERS, N_ITEMS)
 
 
 def content(modalities: tuple[str, ...]) -> ItemContent:
@@ -126,9 +127,9 @@ def test_embedding_without_a_draw_is_the_curves_middle_and_leaves_the_generator_
     first = model.embed()
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(1)
-    assert all(torch.equal(a, b) for a, b in zip(first, model.embed(draw=False), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first, model.embed(), strict=True))
     setattr(model, "draw_positions", lambda: torch.full((N_ITEMS,), 0.5))  # noqa: B010
-    assert all(torch.equal(a, b) for a, b in zip(first, model.embed(draw=True), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first, model.embed_drawn(), strict=True))
 
 
 def test_embedding_with_a_draw_follows_the_generator() -> None:
@@ -136,7 +137,7 @@ def test_embedding_with_a_draw_follows_the_generator() -> None:
 
     def drawn(seed: int) -> Tensor:
         torch.manual_seed(seed)
-        return model.embed(draw=True)[1]
+        return model.embed_drawn()[1]
 
     assert torch.equal(drawn(0), drawn(0))
     assert not torch.equal(drawn(0), drawn(1))
@@ -206,7 +207,7 @@ def test_other_fusions_train_and_draw_nothing_that_matters(modalities: tuple[str
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
-    assert all(torch.equal(a, b) for a, b in zip(model.embed(), model.embed(draw=True), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(model.embed(), model.embed_drawn(), strict=True))
     assert model.embed()[1].shape == (N_ITEMS, 8 * (len(modalities) + 1))
 
 

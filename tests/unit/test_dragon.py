@@ -111,7 +111,7 @@ def test_repeats_are_drawn_every_epoch_for_training_and_ranking_uses_the_real_ne
         torch.manual_seed(seed)
         odd.start_epoch()
         assert torch.equal(odd.embed()[0], expected)
-        drawn.append(odd.embed(draw=True)[0])
+        drawn.append(odd.embed_drawn()[0])
     assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], expected)
 

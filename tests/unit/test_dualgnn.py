@@ -19,7 +19,8 @@ from torch import Tensor
 
 from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import Model, TrainingInteractions
+from mmrepro.ops.interactions import Interactions
+from mmrepro.models.base import Model
 from mmrepro.ops.graphs import user_item_graph
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,7 +29,7 @@ SETS = (("image",), ("text", "image"), ("image", "text", "audio"))
 DATA = training_pairs(planted_dataset())
 
 
-def build(modalities: tuple[str, ...] = SETS[1], data: TrainingInteractions = DATA, **parameters: Any) -> Model:
+def build(modalities: tuple[str, ...] = SETS[1], data: Interactions = DATA, **parameters: Any) -> Model:
     return planted_model("dualgnn", content=planted_content(modalities), data=data, **parameters)
 
 
@@ -129,25 +130,25 @@ def test_repeats_are_drawn_every_epoch_for_training_and_ranking_uses_the_real_ne
         torch.manual_seed(seed)
         odd.start_epoch()
         assert torch.equal(odd.embed()[0], expected)
-        drawn.append(odd.embed(draw=True)[0])
+        drawn.append(odd.embed_drawn()[0])
     assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], expected)
     plain.start_epoch()
-    assert torch.equal(plain.embed(draw=True)[0], expected)
+    assert torch.equal(plain.embed_drawn()[0], expected)
 
 
 def test_a_user_without_interactions_gets_its_own_vector_and_gives_none() -> None:
-    data = TrainingInteractions(DATA.users, DATA.items, N_USERS + 1, N_ITEMS)
+    data = Interactions(DATA.users, DATA.items, N_USERS + 1, N_ITEMS)
     model = build(SETS[1], data, repeat_neighbours=True)
     model.start_epoch()
     state = model.state_dict()
     own = [state[f"preference.{m}"][-1] / state[f"preference.{m}"][-1].norm() for m in SETS[1]]
     expected = sum(w * x for w, x in zip(state["user_weights"][-1], own, strict=True))
-    torch.testing.assert_close(model.embed(draw=True)[0][-1], expected)
-    others = model.embed(draw=True)[0][:-1]
+    torch.testing.assert_close(model.embed_drawn()[0][-1], expected)
+    others = model.embed_drawn()[0][:-1]
     with torch.no_grad():
         model.get_parameter("user_weights")[-1] = 100.0
-    assert torch.equal(model.embed(draw=True)[0][:-1], others)
+    assert torch.equal(model.embed_drawn()[0][:-1], others)
 
 
 def test_two_runs_as_released_are_equal_bit_for_bit() -> None:

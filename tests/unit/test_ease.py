@@ -7,12 +7,13 @@ import torch
 from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.models import ease
-from mmrepro.models.base import ItemContent, TrainingInteractions, build_model
+from mmrepro.ops.interactions import Interactions
+from mmrepro.models.base import ItemContent, build_model
 from mmrepro.models.ease import EASE
 
 
 def unfitted(x: np.ndarray, regularisation: float) -> EASE:
-    interactions = TrainingInteractions(*x.nonzero(), *x.shape)
+    interactions = Interactions(*x.nonzero(), *x.shape)
     model = build_model("ease", interactions, ItemContent(), {"regularisation": regularisation}, Protocol())
     assert isinstance(model, EASE)
     return model

@@ -10,7 +10,7 @@ from features_tiny_model import save_tiny_model
 from PIL import Image
 
 from mmrepro.errors import MmreproError
-from mmrepro.features.encoders.base import mllm
+from mmrepro.features.encoders import mllm
 from mmrepro.features.extract import extract
 from mmrepro.features.matrix import FeatureMatrix
 

@@ -183,7 +183,7 @@ def test_another_treatment_of_missing_items_uses_the_same_shards(
 
 
 def test_half_precision_is_near_and_recorded(posters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_clip, "choose_device", lambda wanted: Device("cpu", "bfloat16", "cpu"))
+    monkeypatch.setattr(open_clip, "encoding_device", lambda wanted: Device("cpu", "bfloat16", "cpu"))
     extract(feature_set("image", **IMAGE), "image", posters / "prepared", posters / "raw", tmp_path)
     half, full = FeatureMatrix.load(tmp_path, "image"), FeatureMatrix.load(posters / "whole", "image")
     assert (half.record["precision"], full.record["precision"]) == ("bfloat16", "float32")

@@ -8,9 +8,9 @@ from features_hand_made import CLIP, feature_set
 
 from mmrepro.config.features import Encoder
 from mmrepro.errors import MmreproError
-from mmrepro.features.weights import local_weights, weights_label
+from mmrepro.study.weights import local_weights, weights_label
 from mmrepro.records.fingerprint import STAGES, fingerprint, reachable
-from mmrepro.runtime.devices import choose_device, torch_threads
+from mmrepro.runtime.devices import encoding_device, torch_threads
 
 
 def encoder(**settings: object) -> Encoder:
@@ -41,7 +41,7 @@ def test_weights_of_a_hub_a_package_or_a_seed_are_no_files() -> None:
 
 def test_the_workflow_can_ask_for_local_weights_without_heavy_imports() -> None:
     script = (
-        "import sys, mmrepro.features.weights; print({'torch', 'pandas', 'numpy', 'transformers'} & set(sys.modules))"
+        "import sys, mmrepro.study.weights; print({'torch', 'pandas', 'numpy', 'transformers'} & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
@@ -57,18 +57,18 @@ def test_extraction_itself_reaches_no_encoder_and_each_has_a_fingerprint_of_its_
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_gpu_auto_is_the_cpu_in_float32_and_cuda_an_error() -> None:
-    assert choose_device("auto") == choose_device("cpu")
-    assert choose_device("cpu").description() == {"device": "cpu", "precision": "float32"}
+    assert encoding_device("auto") == encoding_device("cpu")
+    assert encoding_device("cpu").description() == {"device": "cpu", "precision": "float32"}
     with pytest.raises(MmreproError, match="torch sees no GPU here; set `device: cpu` or `auto`"):
-        choose_device("cuda")
+        encoding_device("cuda")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_with_a_gpu_auto_takes_it_in_bfloat16_and_names_its_kind() -> None:
-    assert choose_device("auto") == choose_device("cuda")
-    assert choose_device("cuda").precision == "bfloat16"
-    assert choose_device("cuda").label == f"cuda ({torch.cuda.get_device_name()})"
-    assert choose_device("cpu").precision == "float32"
+    assert encoding_device("auto") == encoding_device("cuda")
+    assert encoding_device("cuda").precision == "bfloat16"
+    assert encoding_device("cuda").label == f"cuda ({torch.cuda.get_device_name()})"
+    assert encoding_device("cpu").precision == "float32"
 
 
 def test_threads_are_restored_after_an_error() -> None:

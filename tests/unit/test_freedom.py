@@ -20,7 +20,8 @@ from planted import (
 
 from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import ItemContent, TrainingInteractions
+from mmrepro.ops.interactions import Interactions
+from mmrepro.models.base import ItemContent
 from mmrepro.models.freedom import FREEDOM
 from mmrepro.ops.graphs import neighbour_mean_graph, user_item_graph
 from mmrepro.ops.neighbours import nearest_neighbours
@@ -32,14 +33,14 @@ SETS = (("image",), ("image", "text"), ("image", "text", "audio"))
 DATA = training_pairs(planted_dataset())
 
 
-def build(content: ItemContent | None = None, data: TrainingInteractions = DATA, **parameters: Any) -> FREEDOM:
+def build(content: ItemContent | None = None, data: Interactions = DATA, **parameters: Any) -> FREEDOM:
     model = planted_model("freedom", content=content, data=data, **{"neighbours": 4, **parameters})
     assert isinstance(model, FREEDOM)
     return model
 
 
 def built_on(users: list[int], items: list[int], **parameters: object) -> FREEDOM:
-    pairs = TrainingInteractions(np.array(users), np.array(items), N_USERS, N_ITEMS)
+    pairs = Interactions(np.array(users), np.array(items), N_USERS, N_ITEMS)
     return build(None, pairs, **parameters)
 
 
@@ -71,7 +72,7 @@ def test_graphs_agree_with_the_reference() -> None:
     shape = reference["scores"].shape
     features = {m: torch.from_numpy(data[m]).float() for m in ("image", "text")}
     given = ItemContent(features, {m: nearest_neighbours(x, 10)[0] for m, x in features.items()})
-    pairs = TrainingInteractions(user[label == 0], item[label == 0], *shape)
+    pairs = Interactions(user[label == 0], item[label == 0], *shape)
     model = build(given, pairs, neighbours=10, dropout=0)
     model.start_epoch()
     assert model.pruned_graph is None

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import Batch, ItemContent, TrainingInteractions, build_model
+from mmrepro.ops.interactions import Interactions
+from mmrepro.models.base import Batch, ItemContent, build_model
 from mmrepro.models.grcn import GRCN
 from mmrepro.training.optimiser import Adam
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
@@ -18,12 +19,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SETS = (("image",), ("text",), ("image", "text"), ("text", "audio", "image"))
 
 
-def interactions() -> TrainingInteractions:
+def interactions() -> Interactions:
     """User 0 and item 0 have no pair, and one pair stands twice."""
     bought = np.random.default_rng(0).random((N_USERS, N_ITEMS)) < 0.3
     bought[0], bought[:, 0] = False, False
     users, items = bought.nonzero()
-    return TrainingInteractions(np.append(users, users[0]), np.append(items, items[0]), N_USERS, N_ITEMS)
+    return Interactions(np.append(users, users[0]), np.append(items, items[0]), N_USERS, N_ITEMS)
 
 
 def content(modalities: tuple[str, ...]) -> ItemContent:

@@ -6,7 +6,8 @@ from planted import planted_dataset, training_pairs
 from mmrepro.config.protocol import Protocol
 from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.models import itemknn
-from mmrepro.models.base import ItemContent, TrainingInteractions, build_model, model_class
+from mmrepro.ops.interactions import Interactions
+from mmrepro.models.base import ItemContent, build_model, model_class
 from mmrepro.models.itemknn import ItemKNN
 from mmrepro.ops.cooccurrence import BYTES_PER_CELL, cooccurrence_blocks, history_matrix
 from mmrepro.training.trainer import fit_closed_form
@@ -16,7 +17,7 @@ BOUGHT = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 0), (3, 2)]  # item 3 is c
 
 def fitted(pairs: list[tuple[int, int]], n_users: int, n_items: int, **parameters: object) -> ItemKNN:
     users, items = np.array(pairs).T
-    interactions = TrainingInteractions(users, items, n_users, n_items)
+    interactions = Interactions(users, items, n_users, n_items)
     model = build_model("itemknn", interactions, ItemContent(), parameters, Protocol())
     model.fit()
     assert isinstance(model, ItemKNN)

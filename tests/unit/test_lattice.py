@@ -8,7 +8,8 @@ from torch import Tensor
 import mmrepro.models.lattice as module
 from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import Batch, ItemContent, TrainingInteractions, build_model
+from mmrepro.ops.interactions import Interactions
+from mmrepro.models.base import Batch, ItemContent, build_model
 from mmrepro.models.lattice import Lattice
 from mmrepro.ops.losses import half_squared_norm, unit
 from mmrepro.ops.neighbours import nearest_neighbours
@@ -22,9 +23,9 @@ SETS = (("image",), ("image", "text"), ("text", "audio", "image"))
 ONCE_AN_EPOCH = ("modal_weight", "features", "projection")
 
 
-def interactions() -> TrainingInteractions:
+def interactions() -> Interactions:
     users, items = (np.random.default_rng(0).random((N_USERS, N_ITEMS)) < 0.3).nonzero()
-    return TrainingInteractions(users, items, N_USERS, N_ITEMS)
+    return Interactions(users, items, N_USERS, N_ITEMS)
 
 
 def content(modalities: tuple[str, ...]) -> ItemContent:
@@ -72,7 +73,7 @@ def dense_item_graph(model: Lattice) -> Tensor:
 def test_graphs_agree_with_the_reference() -> None:
     data, reference = np.load(REFERENCE / "dataset.npz"), np.load(REFERENCE / "lattice.npz")
     user, item, label = data["interactions"][:, :3].astype(int).T
-    training = TrainingInteractions(user[label == 0], item[label == 0], *reference["scores"].shape)
+    training = Interactions(user[label == 0], item[label == 0], *reference["scores"].shape)
     raw = {m: torch.from_numpy(data[m]).float() for m in ("image", "text")}
     neighbours = {m: nearest_neighbours(x, 10)[0] for m, x in raw.items()}
     model = build_model("lattice", training, ItemContent(raw, neighbours), {"item_graph_share": 0.9}, Protocol())

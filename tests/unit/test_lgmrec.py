@@ -20,7 +20,8 @@ from torch import Tensor
 
 from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import Batch, ItemContent, TrainingInteractions, build_model
+from mmrepro.ops.interactions import Interactions
+from mmrepro.models.base import Batch, ItemContent, build_model
 from mmrepro.models.lgmrec import LGMRec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -137,7 +138,7 @@ def test_ranking_draws_noise_only_where_asked_for_and_then_that_of_the_training_
     torch.manual_seed(9)
     model.loss(planted_batch())
     torch.manual_seed(9)
-    noisy, other = model.embed(draw=True), model.embed(draw=True)
+    noisy, other = model.embed_drawn(), model.embed_drawn()
     assert [x.shape for x in drawn] == [(N_USERS + N_ITEMS, 4)] * 6
     assert torch.equal(drawn[0], drawn[2]) and torch.equal(drawn[1], drawn[3]) and not torch.equal(drawn[0], drawn[4])
     assert not torch.allclose(noisy[1], first[1], atol=1e-3) and not torch.equal(noisy[1], other[1])
@@ -146,7 +147,7 @@ def test_ranking_draws_noise_only_where_asked_for_and_then_that_of_the_training_
 def test_constant_noise_such_as_its_mean_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build()
     monkeypatch.setattr(model, "draw_noise", lambda rows: torch.full((rows, 4), 0.5772))
-    torch.testing.assert_close(model.embed(draw=True), model.embed())
+    torch.testing.assert_close(model.embed_drawn(), model.embed())
 
 
 def test_noise_has_the_moments_of_the_gumbel_distribution() -> None:
@@ -171,7 +172,7 @@ def test_a_training_step_drops_incidences_and_scales_the_rest_but_ranking_keeps_
 
 
 def test_a_user_without_interactions_has_no_modality_vector_and_belongs_to_all_hyperedges_alike() -> None:
-    pairs = TrainingInteractions(np.array([0, 0, 2]), np.array([1, 3, 3]), 3, N_ITEMS)
+    pairs = Interactions(np.array([0, 0, 2]), np.array([1, 3, 3]), 3, N_ITEMS)
     model = build_model("lgmrec", pairs, planted_content(SETS[1]), SMALL, FAIR)
     assert isinstance(model, LGMRec)
     vectors, logits = model.project()
@@ -184,7 +185,7 @@ def test_a_user_without_interactions_has_no_modality_vector_and_belongs_to_all_h
 def test_graphs_agree_with_the_reference() -> None:
     data, reference = np.load(DATA / "dataset.npz"), np.load(DATA / "lgmrec.npz")
     user, item, label = data["interactions"][:, :3].astype(int).T
-    pairs = TrainingInteractions(user[label == 0], item[label == 0], *reference["scores"].shape)
+    pairs = Interactions(user[label == 0], item[label == 0], *reference["scores"].shape)
     given = ItemContent({m: torch.from_numpy(data[m]).float() for m in ("image", "text")})
     model = build_model("lgmrec", pairs, given, {}, FAIR)
     assert isinstance(model, LGMRec)

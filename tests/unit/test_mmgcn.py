@@ -6,7 +6,8 @@ from torch import Tensor
 
 from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import ItemContent, TrainingInteractions, build_model
+from mmrepro.ops.interactions import Interactions
+from mmrepro.models.base import ItemContent, build_model
 from mmrepro.models.mmgcn import MMGCN, WIDEST
 from mmrepro.training.optimiser import Adam
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
@@ -15,11 +16,11 @@ N_USERS, N_ITEMS = 30, 20
 SETS = (("image",), ("text",), ("image", "text"), ("text", "audio", "image"))
 
 
-def interactions() -> TrainingInteractions:
+def interactions() -> Interactions:
     bought = np.random.default_rng(0).random((N_USERS, N_ITEMS)) < 0.3
     bought[:, 0], bought[:, 1] = False, True
     users, items = bought.nonzero()
-    return TrainingInteractions(users, items, N_USERS, N_ITEMS)
+    return Interactions(users, items, N_USERS, N_ITEMS)
 
 
 def content(modalities: tuple[str, ...], dim: int = 6) -> ItemContent:
@@ -123,7 +124,7 @@ def test_embedding_needs_no_draw_and_no_batch() -> None:
     before = model.embed()
     torch.manual_seed(9)
     loss_terms(model)
-    assert all(torch.equal(a, b) for a, b in zip(before, model.embed(draw=True), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, model.embed_drawn(), strict=True))
 
 
 def test_without_features_it_says_what_to_add() -> None:

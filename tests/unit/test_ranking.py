@@ -8,7 +8,8 @@ from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation import ranking
 from mmrepro.evaluation.ranking import NO_ITEM, RankedLists, make_scorer, rank, top_k
-from mmrepro.models.base import ItemContent, TrainingInteractions, build_model
+from mmrepro.ops.interactions import Interactions
+from mmrepro.models.base import ItemContent, build_model
 
 NOTHING = (np.array([], dtype=np.int64), np.array([], dtype=np.int64))
 
@@ -89,7 +90,7 @@ def test_chunks_of_users_give_the_same_lists(rows: int, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("users", [1, 4])
 def test_ranking_leaves_the_counts_of_popularity_alone(users: int) -> None:
-    interactions = TrainingInteractions(np.array([0, 1, 1, 2, 3]), np.array([0, 0, 1, 1, 1]), 4, 3)
+    interactions = Interactions(np.array([0, 1, 1, 2, 3]), np.array([0, 0, 1, 1, 1]), 4, 3)
     model = build_model("popularity", interactions, ItemContent(), {}, Protocol())
     model.fit()
     masked = (np.arange(users), np.ones(users, dtype=np.int64))
@@ -99,7 +100,7 @@ def test_ranking_leaves_the_counts_of_popularity_alone(users: int) -> None:
 
 
 def test_scores_of_a_model_with_embeddings_are_inner_products() -> None:
-    interactions = TrainingInteractions(np.array([0, 1]), np.array([0, 1]), 2, 3)
+    interactions = Interactions(np.array([0, 1]), np.array([0, 1]), 2, 3)
     model = build_model("bpr", interactions, ItemContent(), {"embedding_size": 4}, Protocol())
     users, items = model.embed()
     with torch.no_grad():

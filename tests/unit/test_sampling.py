@@ -5,23 +5,23 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mmrepro.errors import MmreproError
-from mmrepro.models.base import TrainingInteractions
+from mmrepro.ops.interactions import Interactions
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
 
 
-def interactions(pairs: list[tuple[int, int]], n_users: int, n_items: int) -> TrainingInteractions:
+def interactions(pairs: list[tuple[int, int]], n_users: int, n_items: int) -> Interactions:
     columns = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    return TrainingInteractions(columns[:, 0], columns[:, 1], n_users, n_items)
+    return Interactions(columns[:, 0], columns[:, 1], n_users, n_items)
 
 
-def random_interactions(seed: int, n_users: int = 20, n_items: int = 15, share: float = 0.4) -> TrainingInteractions:
+def random_interactions(seed: int, n_users: int = 20, n_items: int = 15, share: float = 0.4) -> Interactions:
     bought = np.random.default_rng(seed).random((n_users, n_items)) < share
     bought[:, -1] = False
     users, items = bought.nonzero()
-    return TrainingInteractions(users, items, n_users, n_items)
+    return Interactions(users, items, n_users, n_items)
 
 
-def allowed_negatives(data: TrainingInteractions, train_items_only: bool) -> dict[int, set[int]]:
+def allowed_negatives(data: Interactions, train_items_only: bool) -> dict[int, set[int]]:
     pool = set(data.items.tolist()) if train_items_only else set(range(data.n_items))
     allowed = {user: set(pool) for user in range(data.n_users)}
     for user, item in zip(data.users.tolist(), data.items.tolist(), strict=True):

@@ -147,7 +147,7 @@ def test_embeddings_are_the_joined_views_every_time() -> None:
     model = build(n_layers=0)
     users, items = model.embed()
     torch.testing.assert_close(users, model.join_users(model.user_embedding.repeat(1, 3)))
-    assert all(torch.equal(a, b) for a, b in zip(model.embed(draw=True), (users, items), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(model.embed_drawn(), (users, items), strict=True))
 
 
 @pytest.mark.parametrize("protocol", [FAIR, Protocol.model_validate({"score_with": "last_batch"})])

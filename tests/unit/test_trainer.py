@@ -22,7 +22,8 @@ import numpy as np, pandas as pd, torch
 from mmrepro.config import Protocol
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.evaluation.evaluator import Evaluator
-from mmrepro.models.base import ItemContent, TrainingInteractions, build_model, model_class
+from mmrepro.ops.interactions import Interactions
+from mmrepro.models.base import ItemContent, build_model, model_class
 from mmrepro.ops.neighbours import nearest_neighbours
 from mmrepro.training.trainer import Trainer, seed_everything
 
@@ -31,7 +32,7 @@ rng = np.random.default_rng(0)
 frame = pd.DataFrame({"user": rng.integers(0, 900, 9000), "item": rng.integers(0, 400, 9000)}).drop_duplicates()
 frame["split"] = np.where(np.arange(len(frame)) % 9 == 0, "valid", "train")
 data = PreparedDataset("random", 900, 400, "0", frame)
-pairs = TrainingInteractions(*data.pairs("train"), 900, 400)
+pairs = Interactions(*data.pairs("train"), 900, 400)
 features = {m: torch.from_numpy(rng.normal(size=(400, 64)).astype("f")) for m in ("image", "text")}
 content = ItemContent(features, {m: nearest_neighbours(x, 10)[0] for m, x in features.items()})
 print(torch.get_num_threads())

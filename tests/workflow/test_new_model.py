@@ -18,7 +18,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mmrepro.config import Protocol
-from mmrepro.models.base import Batch, ContentParameters, ItemContent, Model, TrainingInteractions, require_features
+from mmrepro.ops.interactions import Interactions
+from mmrepro.models.base import Batch, ContentParameters, ItemContent, Model, require_features
 from mmrepro.ops.content import unified_matrix
 from mmrepro.ops.graphs import product, random_walk_graph
 from mmrepro.ops.losses import bpr
@@ -38,7 +39,7 @@ class MeanContent(Model):
     features: Tensor
 
     def __init__(
-        self, interactions: TrainingInteractions, content: ItemContent, parameters: MeanContentParameters,
+        self, interactions: Interactions, content: ItemContent, parameters: MeanContentParameters,
         protocol: Protocol,
     ) -> None:
         super().__init__()

@@ -13,19 +13,19 @@ from typing import Any
 
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import read_json, write_json
-from mmrepro.records.fingerprint import training_fingerprint
 from mmrepro.study.layout import Layout
-from mmrepro.study.plan import PlannedRun, complete
-from mmrepro.study.resolve import plan_of_file
+from mmrepro.study.plan import Plan, PlannedRun, complete
 
 
-def accept(study_file: Path, root: Path) -> str:
+def accept(plan: Plan, study_file: Path, root: Path) -> str:
     """Check one stale run of each model again, and mark the model's other stale runs as current.
 
     Parameters
     ----------
+    plan
+        The resolved study whose runs are meant.
     study_file
-        The study whose runs are meant.
+        Its file, for Snakemake.
     root
         Folder of the repository.
 
@@ -39,20 +39,19 @@ def accept(study_file: Path, root: Path) -> str:
     MmreproError
         When a run made again differs; nothing is marked then.
     """
-    plan = plan_of_file(study_file, root)
     stale: dict[str, list[tuple[PlannedRun, dict[str, Any]]]] = {}
-    for run in plan.jobs:
-        path = root / run.folder / "run.json"
-        if path.is_file() and (record := read_json(path))["code"] != training_fingerprint(run.spec.model):
+    for run in plan.trainings:
+        path = root / run.record
+        if path.is_file() and (record := read_json(path))["code"] != run.code:
             stale.setdefault(run.spec.model, []).append((run, record))
     for runs in stale.values():
         _require_same(*min(runs, key=lambda pair: pair[1]["wall_seconds"]), root)
-    for model, runs in stale.items():
+    for runs in stale.values():
         for run, record in runs:
             previous = [*record.get("accepted_from", []), record["code"]]
-            record |= {"code": training_fingerprint(model), "accepted_from": previous}
-            write_json(root / run.folder / "run.json", record)
-    records = [(run.folder / "run.json").as_posix() for runs in stale.values() for run, _ in runs]
+            record |= {"code": run.code, "accepted_from": previous}
+            write_json(root / run.record, record)
+    records = [run.record.as_posix() for runs in stale.values() for run, _ in runs]
     if not records:
         return "every finished run is current"
     touch = ["snakemake", *records, "--cores", "1", "--touch", "--quiet", "all", "--configfile", str(study_file)]
@@ -69,19 +68,25 @@ def _require_same(run: PlannedRun, record: dict[str, Any], root: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         train(spec, run.seed, root / Layout.prepared(spec.dataset), features, Path(folder))
         again = read_json(Path(folder) / "run.json")
-        for key in ("best_epoch", "epochs", "valid", "test"):
+        for key in ("best_epoch", "epochs", "valid"):
             if again.get(key) != record.get(key):
                 raise MmreproError(
                     f"{run.folder}: made again, '{key}' differs, so the edit changes results; run the workflow instead"
                 )
-        if spec.purpose == "final" and not _same_tensors(root / run.folder / "model.pt", Path(folder) / "model.pt"):
+        if spec.purpose == "final" and not _same_results(root / run.folder, Path(folder)):
             raise MmreproError(
-                f"{run.folder}: made again, parameters differ, so the edit changes results; run the workflow instead"
+                f"{run.folder}: made again, lists or parameters differ, so the edit changes results; run the workflow "
+                "instead"
             )
 
 
-def _same_tensors(first: Path, second: Path) -> bool:
+def _same_results(first: Path, second: Path) -> bool:
+    """Whether lists and parameters of two folders are the same bit for bit."""
+    import pandas as pd
     import torch
 
-    a, b = (torch.load(path, weights_only=True) for path in (first, second))
+    lists, again = (pd.read_parquet(folder / "lists.parquet") for folder in (first, second))
+    if not lists.equals(again):
+        return False
+    a, b = (torch.load(folder / "model.pt", weights_only=True) for folder in (first, second))
     return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)

@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from mmrepro.config.model import model_names
+from mmrepro.config.run import WATCH
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import write_text
-from mmrepro.records.fingerprint import fingerprint, training_fingerprint
 from mmrepro.records.provenance import is_committed
-from mmrepro.reporting.build import write_tables
-from mmrepro.reporting.collect import read_alignment, read_object, read_record
-from mmrepro.reporting.products import ENCODER, SUMMARY
-from mmrepro.study.plan import Plan
-from mmrepro.study.resolve import plan_of_file
+from mmrepro.reporting.build import build_tables
+from mmrepro.reporting.collect import job_record, read_object
+from mmrepro.study.kinds import training_code
+from mmrepro.study.layout import Layout
+from mmrepro.study.plan import Job, Plan
+from mmrepro.study.products import SUMMARY
 
-RUNS, ALIGNMENTS, PROBES = "runs.jsonl", "alignments.jsonl", "probes.jsonl"
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/:]+/)+([^\s/:]+)")
 
 
-def publish_reference(study_file: Path, output: Path, root: Path = Path(), allow_partial: bool = False) -> Path:
+def publish_reference(plan: Plan, output: Path, root: Path = Path(), allow_partial: bool = False) -> Path:
     """Write a study's tables, figures, summary and the records of all its jobs to `<output>/<study>`.
 
     Records are those of its runs and trials, of its pre-trainings and of its probes, each kind in a file of its own. The
@@ -33,8 +33,8 @@ def publish_reference(study_file: Path, output: Path, root: Path = Path(), allow
 
     Parameters
     ----------
-    study_file
-        The study's file, relative to `root` or absolute.
+    plan
+        The resolved study.
     output
         Usually `results/reference`.
     root
@@ -52,21 +52,19 @@ def publish_reference(study_file: Path, output: Path, root: Path = Path(), allow
     MmreproError
         When planned jobs are missing, come from uncommitted code, or from different code of one model; names them.
     """
-    plan = plan_of_file(study_file, root)
-    records = _read_records(plan, root)
+    found = {job: job_record(job, root) for job in _recorded(plan)}
     if not allow_partial:
-        _refuse_holes([path for found in records.values() for path, record in found.items() if record is None])
-    finished = {file: {p: r for p, r in found.items() if r is not None} for file, found in records.items()}
-    _refuse_unclear_code(finished[RUNS], finished[ALIGNMENTS])
+        _refuse_holes([job.product for job, record in found.items() if record is None])
+    finished = {job: record for job, record in found.items() if record is not None}
+    _refuse_unclear_code(finished)
     folder = output / plan.study.study
     temporary = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        write_tables(plan, temporary, root)
-        for file, found in finished.items():
-            if found:
-                lines = [json.dumps({"folder": path.as_posix(), **_portable(found[path])}) for path in sorted(found)]
-                write_text(temporary / file, "".join(f"{line}\n" for line in lines))
+        build_tables(plan, temporary, root)
+        for file in sorted({str(job.of_kind.records) for job in finished}):
+            lines = [_line(plan, job, record, root) for job, record in finished.items() if job.of_kind.records == file]
+            write_text(temporary / file, "".join(f"{line}\n" for line in sorted(lines)))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     finally:
@@ -74,13 +72,23 @@ def publish_reference(study_file: Path, output: Path, root: Path = Path(), allow
     return folder
 
 
-def _read_records(plan: Plan, root: Path) -> dict[str, dict[Path, dict[str, Any] | None]]:
-    """File of records -> folder of a job (of a probe: its file) -> its record, None where it has not finished."""
-    return {
-        RUNS: {run.folder: read_record(run, root) for run in plan.jobs},
-        ALIGNMENTS: {planned.folder: read_alignment(planned, root) for planned in plan.alignments},
-        PROBES: {probe.path: read_object(root / probe.path) for probe in plan.probes},
-    }
+def _recorded(plan: Plan) -> list[Job]:
+    """The jobs whose products are records."""
+    return [job for job in plan.jobs if job.of_kind.records]
+
+
+def _place(job: Job) -> Path:
+    """The folder of a job, or the file where it has none of its own."""
+    return job.product.parent if job.product.name == "run.json" else job.product
+
+
+def _line(plan: Plan, job: Job, record: Mapping[str, Any], root: Path) -> str:
+    """A line of a file of records; of a final run, with its metrics."""
+    values: dict[str, Any] = {"folder": _place(job).as_posix(), **_portable(record)}
+    if job.kind == "train":
+        path = root / Layout.measures(plan.study.study, job.labels["dataset"])
+        values["metrics"] = (read_object(path) or {}).get("runs", {}).get(values["folder"])
+    return json.dumps(values)
 
 
 def show(folder: Path, current_code: Mapping[str, str] | None = None) -> str:
@@ -104,22 +112,23 @@ def show(folder: Path, current_code: Mapping[str, str] | None = None) -> str:
         When the folder holds no tables.
     """
     try:
-        recorded = json.loads((folder / SUMMARY).read_text())["code"]
+        written = json.loads((folder / SUMMARY).read_text())
         text = (folder / "tables/main.md").read_text()
     except (FileNotFoundError, NotADirectoryError):
         valid = ", ".join(sorted(path.parent.name for path in folder.parent.glob(f"*/{SUMMARY}")))
         raise MmreproError(f"{folder}: no tables there; folders with tables beside it: {valid or 'none'}") from None
-    stale = [model for model, code in sorted(recorded.items()) if code != _todays(model, current_code)]
+    recorded, watch = written["code"], written.get("watch", WATCH)
+    stale = [model for model, code in sorted(recorded.items()) if code != _todays(model, watch, current_code)]
     if not stale:
         return text
     return f"STALE: the code of {', '.join(stale)} has changed since these runs; run the study again.\n\n{text}"
 
 
-def _todays(model: str, current_code: Mapping[str, str] | None) -> str | None:
+def _todays(model: str, watch: str, current_code: Mapping[str, str] | None) -> str | None:
     """Fingerprint of a model's code now; None where the model is no more."""
     if current_code is not None:
         return current_code.get(model)
-    return training_fingerprint(model) if model in model_names() else None
+    return training_code(model, watch) if model in model_names() else None
 
 
 def _refuse_holes(holes: list[Path]) -> None:
@@ -129,33 +138,31 @@ def _refuse_holes(holes: list[Path]) -> None:
         )
 
 
-def _is_clear(record: Mapping[str, Any], committed: bool) -> bool:
+def _is_clear(job: Job, record: Mapping[str, Any], committed: bool) -> bool:
     """Whether a clean commit made a record, or its code is today's, which is committed: only a study was being edited."""
     git = record.get("git") or {}
     if not git.get("commit"):
         return False
-    if git.get("dirty") is False:
-        return True
-    today = training_fingerprint(record["model"]) if "model" in record else fingerprint("align_content")
-    return committed and bool(record["code"] == today)
+    return git.get("dirty") is False or (committed and bool(record["code"] == job.code))
 
 
-def _refuse_unclear_code(runs: Mapping[Path, Mapping[str, Any]], alignments: Mapping[Path, Mapping[str, Any]]) -> None:
+def _refuse_unclear_code(finished: Mapping[Job, Mapping[str, Any]]) -> None:
     """Every record must come from committed code, and all runs of a model from the same code; so must encoders."""
-    if not runs:
+    made = {job: record for job, record in finished.items() if "git" in record}
+    if not any(job.kind in ("train", "train_trial") for job in made):
         raise MmreproError("no run of this study has finished; run it first")
-    finished = {**runs, **alignments}
     committed = is_committed(Path(__file__).parents[1])
-    unclear = [folder for folder, record in finished.items() if not _is_clear(record, committed)]
+    unclear = [_place(job) for job, record in made.items() if not _is_clear(job, record, committed)]
     if unclear:
         raise MmreproError(f"made from uncommitted code: {_named(unclear)}; commit, delete these folders and run again")
-    by_code: dict[str, dict[str, list[Path]]] = {}
-    for folder, record in finished.items():
-        by_code.setdefault(record.get("model", ENCODER), {}).setdefault(record["code"], []).append(folder)
-    for model, folders in by_code.items():
-        if len(folders) > 1:
+    by_code: dict[str, dict[str, list[Job]]] = {}
+    for job, record in made.items():
+        by_code.setdefault(job.model, {}).setdefault(record["code"], []).append(job)
+    for model, jobs in by_code.items():
+        if len(jobs) > 1:
             parts = [
-                f"{finished[same[0]]['git']['commit'][:10]}: {_named(same)}" for _, same in sorted(folders.items())
+                f"{made[same[0]]['git']['commit'][:10]}: {_named([*map(_place, same)])}"
+                for _, same in sorted(jobs.items())
             ]
             raise MmreproError(
                 f"runs of '{model}' made from different code: {'; '.join(parts)}; run them again from one"

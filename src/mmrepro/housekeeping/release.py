@@ -25,7 +25,6 @@ from mmrepro.errors import MmreproError
 from mmrepro.records.files import file_sha256, read_json, write_json, write_text
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Plan
-from mmrepro.study.resolve import plan_of_file
 
 METADATA = Path(".snakemake/metadata")
 LONGEST_NAME = 254
@@ -38,13 +37,15 @@ RECORD = (
 """What is kept of Snakemake's record: all that decides whether a product is out of date."""
 
 
-def release(study_file: Path, root: Path) -> str:
+def release(plan: Plan, study_file: Path, root: Path) -> str:
     """Version the raw data, prepared data and features of a study.
 
     Parameters
     ----------
+    plan
+        The resolved study.
     study_file
-        The study's file, relative to `root`.
+        Its file, relative to `root`, for Snakemake.
     root
         Folder of the repository.
 
@@ -59,7 +60,6 @@ def release(study_file: Path, root: Path) -> str:
         When a product is missing, out of date or made from a file outside the repository, a raw file is not what its
         manifest says, or DVC refuses.
     """
-    plan = plan_of_file(study_file, root)
     products = _products(plan, study_file, root)
     if planned := [path for path, current in products.items() if not current]:
         raise MmreproError(
@@ -71,17 +71,19 @@ def release(study_file: Path, root: Path) -> str:
     tracked = [*_track_raw(raw, root), *_dvc_add(folders, root)]
     file = release_file(plan.study.study)
     write_json(root / file, {"study": plan.study.study, "outputs": outputs})
-    terms = [f"  {name}: {config.licence}" for name, config in sorted(plan.sources.items())]
+    terms = [f"  {name}: {config.licence}" for name, config in sorted(plan.raw_datasets.items())]
     return "\n".join([_next_steps([file, *tracked]), "The remote's readers get these data; their terms:", *terms])
 
 
-def restore(study_file: Path, root: Path) -> str:
+def restore(plan: Plan, study_file: Path, root: Path) -> str:
     """Let Snakemake know the files of a release again, after `dvc pull`.
 
     Parameters
     ----------
+    plan
+        The resolved study.
     study_file
-        The study's file, relative to `root`.
+        Its file, relative to `root`, for Snakemake.
     root
         Folder of the repository.
 
@@ -95,7 +97,6 @@ def restore(study_file: Path, root: Path) -> str:
     MmreproError
         When there is no release, a file is missing or differs from it, or code or settings are not the release's.
     """
-    plan = plan_of_file(study_file, root)
     file = release_file(plan.study.study)
     if not (root / file).is_file():
         raise MmreproError(f"{file}: no such file; check out a commit that holds a release of this study")
@@ -149,11 +150,13 @@ def release_file(study: str) -> Path:
 
 def _products(plan: Plan, study_file: Path, root: Path) -> dict[str, bool]:
     """What Snakemake makes up to the item graphs, sorted, and whether each product is there and current."""
-    targets = {(Layout.prepared(dataset) / "statistics.json").as_posix() for dataset in plan.datasets}
-    for run in plan.final_runs:
-        ending = "neighbours.npz" if "neighbours" in run.spec.parameters else "json"
-        folder = Layout.features(run.spec.dataset, run.features_name)
-        targets |= {(folder / f"{modality}.{ending}").as_posix() for modality in run.spec.modalities}
+    targets = {job.product.as_posix() for job in plan.jobs_of("prepare", "extract", "item_graph")}
+    for job in plan.jobs_of("align_content"):
+        targets |= {
+            (
+                Layout.features(job.labels["dataset"], job.labels["features"]) / f"{job.labels['modality']}.json"
+            ).as_posix()
+        }
     said = _call(["snakemake", "--summary", "--configfile", str(study_file), "--", *sorted(targets)], root)
     rows = [line.split("\t") for line in said.splitlines()]
     file, decision = rows[0].index("output_file"), rows[0].index("plan")

@@ -27,7 +27,12 @@ def schemas() -> dict[str, dict[str, Any]]:
     found = {f"{name}.json": cls.model_json_schema() for name, cls in kinds.items()}
     for name in model_names():
         cls = model_class(name)
-        found[f"models/{name}.json"] = {**cls.Parameters.model_json_schema(), "released": cls.released.parameters}
+        found[f"models/{name}.json"] = {
+            **cls.Parameters.model_json_schema(),
+            "released": cls.released.parameters,
+            "uses_features": cls.uses_features,
+            "closed_form": cls.closed_form,
+        }
     for schema in found.values():
         schema.setdefault("properties", {})
     return found
