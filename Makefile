@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV PYTHONHOME
 
-.PHONY: run setup test fast-test format lint types schema ui lock bench clean help
+.PHONY: run setup test fast-test format lint types docs schema dvc ui lock bench clean help
 .DEFAULT_GOAL := run
 
 run: setup  ## set up if needed, then run a study: STUDY=config/studies/<study>.yaml (the embedded one), CORES=all
@@ -48,8 +48,14 @@ lint: setup  ## check format and style, and Snakemake's own advice
 types: setup  ## check types
 	$(BIN)/mypy
 
+docs: setup  ## build the documentation into build/docs; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -n -q -d build/doctrees docs build/docs
+
 schema: setup  ## write the JSON schemas of the configuration files
 	$(BIN)/mmrepro schema
+
+dvc: setup  ## write DVC's stages from the configuration files
+	$(BIN)/mmrepro dvc
 
 ui: setup  ## show all runs in MLflow: PORT=5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///results/mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1

@@ -234,14 +234,10 @@ def doctor(
 ) -> None:
     """Say which raw files are to be had, which are here, and what studies need of this machine."""
     from mmrepro.housekeeping.doctor import doctor as examine
+    from mmrepro.study.resolve import plans_of_files
 
     named = [study_path(Path(study)) for study in studies or []] or sorted(Path("config/studies").glob("*.yaml"))
-    plans, problems = [], []
-    for file in named:
-        try:
-            plans.append(resolved(file))
-        except MmreproError as error:
-            problems.append(str(error))
+    plans, problems = plans_of_files(named)
     text, healthy = examine(plans, Path(), mirror_folder(), verify, problems)
     print(text)
     raise typer.Exit(0 if healthy else 1)

@@ -7,14 +7,17 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from mmrepro.config.model import ModelSchema
+from mmrepro.evaluation.metrics import METRICS
 from mmrepro.reporting.build import build_tables
+from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Plan, PlannedAlignment, PlannedProbe, PlannedRun, complete
 from mmrepro.study.resolve import plan_of_file
 
 REPOSITORY = Path(__file__).parents[2]
 STUDY_FILE = Path("config/studies/hand.yaml")
 CODE = {"popularity": "p1", "lightgcn": "l1", "cm3": "c1"}
-METRICS = ("recall", "ndcg", "precision", "map", "hit_rate")
+USER_METRICS = ("recall", "ndcg", "precision", "map", "hit_rate")
 CUTOFFS = (10, 20)
 
 # recall of each of four users, by seed; means: popularity 1/8 and 1/8, lightgcn 1/4 and 3/8, cm3 1/2 and 1/2
@@ -25,7 +28,7 @@ USERS = {
 }
 
 STATISTICS = {
-    "dataset": "toy", "content_hash": "0" * 64, "n_users": 10, "n_items": 5, "density": 0.5,
+    "dataset": "toy", "content_hash": "0" * 64, "item_list_hash": "1" * 64, "n_users": 10, "n_items": 5, "density": 0.5,
     "interactions": {"train": 20, "valid": 2, "test": 3},
     "cold_users": {"valid": 0, "test": 1}, "cold_items": {"valid": 4, "test": 2},
     "items_without_image": 1, "items_without_text": 0, "items_dropped": {"image": 2},
@@ -69,16 +72,19 @@ def write_run(root: Path, run: PlannedRun, users: list[float] | dict[int, float]
     folder = root / run.folder
     folder.mkdir(parents=True)
     index, values = (users.keys(), [*users.values()]) if isinstance(users, dict) else (range(len(users)), users)
-    columns = {f"{metric}_at_{k}": values for metric in METRICS for k in CUTOFFS}
-    pd.DataFrame({"split": "test", "user": [*index], **columns}).to_parquet(folder / "per_user.parquet")
+    columns = {f"{metric}_at_{k}": values for metric in USER_METRICS for k in CUTOFFS}
     means = {name: sum(values) / len(values) for name in columns}
-    means |= {f"{metric}_at_{k}": 1 / 3 for metric in ("coverage", "novelty") for k in CUTOFFS}
+    others = [metric.name for metric in METRICS if metric.name not in USER_METRICS]
+    means |= {f"{metric}_at_{k}": 1 / 3 for metric in others for k in CUTOFFS}
+    if run.spec.purpose == "final":
+        rows = pd.DataFrame({"run": run.folder.as_posix(), "split": "test", "user": [*index], **columns})
+        write_measures(root, run, {"valid": {n: v / 2 for n, v in means.items()}, "test": means}, rows)
     record = {
         "status": "finished", "purpose": run.spec.purpose, "dataset": run.spec.dataset, "model": run.spec.model,
-        "parameters": complete(run, root).parameters, "seed": run.seed, "device": "cpu", "device_name": "a processor",
+        "parameters": {**defaults(root, run.spec.model), **complete(run, root).parameters}, "watch": run.spec.watch, "seed": run.seed, "device": "cpu", "device_name": "a processor",
         "versions": {"torch": "2.15.0", "numpy": "2.4.6"}, "git": {"commit": "0123456789abcdef", "dirty": False},
         "code": CODE[run.spec.model], "data": {"encoders": {}, "missing": {}}, "epochs": 7,
-        "valid": {name: value / 2 for name, value in means.items()}, "test": means,
+        "valid": {run.spec.watch: means[run.spec.watch] / 2},
         "wall_seconds": 36.0, "cpu_seconds": 72.0, "peak_memory_mb": 512.0, "peak_gpu_memory_mb": None,
     }  # fmt: skip
     if run.spec.model == "cm3":
@@ -86,11 +92,27 @@ def write_run(root: Path, run: PlannedRun, users: list[float] | dict[int, float]
             "encoders": {"image": "open_clip ViT-S-32 random:7", "text": "open_clip ViT-S-32 random:7"},
             "missing": {"image": 2, "text": 0},
         }
-    if run.spec.purpose == "trial" and run.spec.protocol.select_on == "valid":
-        del record["test"]
+    if run.spec.purpose == "trial" and run.spec.protocol.select_on == "test":
+        record["test"] = {run.spec.watch: means[run.spec.watch]}
     record |= changes
     (folder / "run.json").write_text(json.dumps(record))
     return record
+
+
+def write_measures(root: Path, run: PlannedRun, means: dict, rows: pd.DataFrame) -> None:
+    """Add a run to what the stage `measure` has written."""
+    path = root / Layout.measures("hand", run.spec.dataset)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(path.read_text()) if path.is_file() else {"runs": {}}
+    known["runs"][run.folder.as_posix()] = means
+    path.write_text(json.dumps(known))
+    users = path.with_suffix(".parquet")
+    earlier = [pd.read_parquet(users)] if users.is_file() else []
+    pd.concat([*earlier, rows], ignore_index=True).to_parquet(users, index=False)
+
+
+def defaults(root: Path, model: str) -> dict:
+    return ModelSchema.load(root / "config/schema/models", model).defaults
 
 
 def write_all(root: Path, plan: Plan, **changes: object) -> None:
@@ -184,7 +206,7 @@ def write_alignment(root: Path, planned: PlannedAlignment, **changes: object) ->
 
 def build_hand_made(root: Path, code: dict[str, str] = CODE) -> Path:
     """Build the study's tables; returns their folder."""
-    build_tables(STUDY_FILE, root / "results", root, current_code=code)
+    build_tables(plan_of_file(STUDY_FILE, root), root / "results/hand", root, current_code=code)
     return root / "results/hand"
 
 

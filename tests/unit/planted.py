@@ -10,9 +10,8 @@ from torch import Tensor
 
 from mmrepro.config.protocol import Protocol
 from mmrepro.datasets.interactions import PreparedDataset
-from mmrepro.evaluation.evaluator import Evaluation, Evaluator
-from mmrepro.evaluation.ranking import Scorer
-from mmrepro.ops.interactions import Interactions
+from mmrepro.evaluation.evaluator import Evaluator
+from mmrepro.evaluation.lists import RankedLists
 from mmrepro.models.base import (
     Batch,
     ItemContent,
@@ -21,11 +20,13 @@ from mmrepro.models.base import (
     build_model,
     model_class,
 )
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.neighbours import nearest_neighbours
 from mmrepro.records.files import write_json
 from mmrepro.runtime.seeds import seed_everything
+from mmrepro.training.released import Behaviour
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
-from mmrepro.training.trainer import Outcome, Trainer
+from mmrepro.training.trainer import Outcome, Settings, Trainer
 
 N_USERS, N_ITEMS, N_TASTES, NEVER_TRAINED = 60, 50, 5, 4
 SMALL = {"embedding_size": 8, "batch_size": 128, "learning_rate": 0.01, "max_epochs": 3}
@@ -58,7 +59,7 @@ def write_planted(folder: Path) -> Path:
 
 
 def training_pairs(data: PreparedDataset) -> Interactions:
-    return Interactions(*data.pairs("train"), data.n_users, data.n_items)
+    return data.of("train")
 
 
 def planted_content(modalities: tuple[str, ...] = ("image", "text")) -> ItemContent:
@@ -96,11 +97,8 @@ class ScriptedEvaluator(Evaluator):
         super().__init__(dataset, protocol)
         self.values = iter(values)
 
-    def evaluate(self, scorer: Scorer, split: str, cutoffs: Any, depth: int) -> Evaluation:
-        evaluation = super().evaluate(scorer, split, cutoffs, depth)
-        if split == "valid" and depth == 20:
-            evaluation.means["recall_at_20"] = next(self.values)
-        return evaluation
+    def value(self, lists: RankedLists, split: str, metric: str, cutoff: int) -> float:
+        return next(self.values)
 
 
 def planted_model(
@@ -115,16 +113,18 @@ def planted_model(
 
 def planted_trainer(
     name: str, protocol: Protocol, *, scripted: list[float] | None = None, model: Model | None = None,
-    precision: str = "float32", checkpoint: Any = None, report: Any = None, seed: int = 0, **parameters: Any,
+    precision: str = "float32", checkpoint: Any = None, report: Any = None, seed: int = 0,
+    splits: tuple[str, ...] = ("valid", "test"), **parameters: Any,
 ) -> Trainer:  # fmt: skip
     data = planted_dataset()
     values = model_class(name).Parameters.model_validate({**SMALL, **parameters})
     assert isinstance(values, TrainedParameters)
     evaluator = Evaluator(data, protocol) if scripted is None else ScriptedEvaluator(data, protocol, scripted)
-    return Trainer(
-        model or planted_model(name, protocol, seed, **parameters), training_pairs(data), evaluator, values, protocol,
-        seed=seed, cutoffs=(5, 20), depth=30, precision=precision, checkpoint=checkpoint, report=report,
-    )  # fmt: skip
+    model = model or planted_model(name, protocol, seed, **parameters)
+    settings = Settings(seed, splits=splits, depth=30, bfloat16=precision == "bfloat16")
+    told = {} if report is None else {"report": report}
+    behaviour = Behaviour.of(protocol, model, values)
+    return Trainer(model, evaluator, values, behaviour, settings, checkpoint, **told)
 
 
 def without_seconds(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -136,12 +136,15 @@ def training_course(outcome: Outcome) -> list[tuple[int, dict[str, float], float
     return [(record["epoch"], record["terms"], record["learning_rate"]) for record in outcome.history]
 
 
-def same_evaluations(a: Outcome, b: Outcome) -> bool:
-    return list(a.evaluations) == list(b.evaluations) and all(
-        np.array_equal(left.lists.items, right.lists.items)
-        and np.array_equal(left.lists.scores, right.lists.scores)
-        and left.means == right.means
-        for left, right in zip(a.evaluations.values(), b.evaluations.values(), strict=True)
+def recall_at_20(outcome: Outcome, split: str, data: PreparedDataset | None = None) -> float:
+    """Recall@20 of the lists that a training leaves."""
+    return Evaluator(data or planted_dataset(), Protocol()).value(outcome.lists[split], split, "recall", 20)
+
+
+def same_lists(a: Outcome, b: Outcome) -> bool:
+    return list(a.lists) == list(b.lists) and all(
+        np.array_equal(left.items, right.items) and np.array_equal(left.scores, right.scores)
+        for left, right in zip(a.lists.values(), b.lists.values(), strict=True)
     )
 
 
@@ -153,7 +156,7 @@ def assert_same_run(trainer: Trainer, outcome: Outcome, other_trainer: Trainer, 
     """Compare two runs bit for bit."""
     assert without_seconds(outcome.history) == without_seconds(other.history)
     assert outcome.best_epoch == other.best_epoch
-    assert same_evaluations(outcome, other)
+    assert same_lists(outcome, other)
     assert same_parameters(trainer.model, other_trainer.model)
     for left, right in zip(outcome.embeddings or (), other.embeddings or (), strict=True):
         assert torch.equal(left, right)

@@ -42,24 +42,24 @@ class LeavesItsWeights(LightGCN):
 
     weights = torch.ones(N_ITEMS)
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
-        users, items = super().embed(draw)
+    def embed(self) -> tuple[Tensor, Tensor]:
+        users, items = super().embed()
         return users, items * self.weights[:, None]
 
 
 class MakesItsWeights(LightGCN):
     """Makes a tensor without saying where."""
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
-        users, items = super().embed(draw)
+    def embed(self) -> tuple[Tensor, Tensor]:
+        users, items = super().embed()
         return users, items * torch.ones(N_ITEMS, 1)
 
 
 class AsksNumpy(LightGCN):
     """Computes with numpy on the way."""
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
-        users, items = super().embed(draw)
+    def embed(self) -> tuple[Tensor, Tensor]:
+        users, items = super().embed()
         return users, items * float(items.detach().numpy().std())
 
 

@@ -25,10 +25,7 @@ def run(
 
 
 TRAIN = ["train", "--seed", "0", "--prepared", "nowhere", "--output", "out", "--threads", "1", "--run"]
-SPEC = (
-    '{"purpose": "final", "dataset": "tiny", "features": null, "model": "MODEL", "parameters": {}, '
-    '"protocol": {}, "threads": THREADS, "cutoffs": [10]}'
-)
+SPEC = '{"purpose": "final", "dataset": "tiny", "model": "MODEL", "threads": THREADS}'
 
 
 @pytest.mark.parametrize(
@@ -100,7 +97,7 @@ def test_installed_command_prints_no_traceback(tmp_path: Path) -> None:
 
 def test_start_imports_no_heavy_package() -> None:
     script = (
-        "import sys, mmrepro.__main__, mmrepro.plan\n"
+        "import sys, mmrepro.__main__, mmrepro.study.resolve\n"
         "heavy = {'torch', 'pandas', 'open_clip', 'sentence_transformers', 'matplotlib', 'mlflow', 'scipy', 'pyarrow'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

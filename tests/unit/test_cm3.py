@@ -7,8 +7,8 @@ from torch import Tensor
 
 from mmrepro.config.protocol import RELEASED_SWITCHES, Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.ops.interactions import Interactions
 from mmrepro.models.base import Batch, ItemContent, Model, build_model
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import uniformity, unit
 from mmrepro.ops.neighbours import nearest_neighbours
 from mmrepro.training.sampling import NegativeSampler, epoch_batches

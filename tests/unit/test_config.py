@@ -8,11 +8,11 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from mmrepro.config.base import content_hash
+from mmrepro.config.base import content_hash, differing
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.features import FeatureSetConfig
-from mmrepro.config.files import load, merge_parameters, validate
-from mmrepro.config.model import ModelConfig, model_names
+from mmrepro.config.files import load, validate
+from mmrepro.config.model import ModelConfig, ModelSchema, model_names
 from mmrepro.config.protocol import RELEASED_SWITCHES, Protocol
 from mmrepro.config.run import RunSpec
 from mmrepro.config.study import StudyConfig
@@ -54,7 +54,7 @@ FEATURES: dict[str, Any] = {
         "image": {"encoder": "open_clip", "source": "image", "architecture": "ViT-S-32-alt", "weights": "random:0"}
     },
 }
-MODEL: dict[str, Any] = {"model": "bpr", "title": "BPR", "citation": "x", "source": "x", "uses_features": False}
+MODEL: dict[str, Any] = {"model": "bpr", "title": "BPR", "citation": "x", "source": "x"}
 BASES = {StudyConfig: STUDY, DatasetConfig: DATASET, FeatureSetConfig: FEATURES, ModelConfig: MODEL}
 SPEC: dict[str, Any] = {
     "purpose": "final",
@@ -65,7 +65,7 @@ SPEC: dict[str, Any] = {
     "parameters": {"gamma": 0.5, "n_layers": 2},
     "protocol": {},
     "threads": 1,
-    "cutoffs": [10, 20],
+    "watch": "ndcg_at_10",
 }
 
 
@@ -78,8 +78,8 @@ def changed(base: dict[str, Any], path: tuple[str | int, ...], value: Any) -> di
     return result
 
 
-def schema_of(model: str) -> dict[str, Any]:
-    return dict(json.loads((CONFIG / f"schema/models/{model}.json").read_text()))
+def schema_of(model: str) -> ModelSchema:
+    return ModelSchema.load(CONFIG / "schema/models", model)
 
 
 @pytest.mark.parametrize(("folder", "path"), FILES, ids=[f"{folder}/{path.stem}" for folder, path in FILES])
@@ -96,13 +96,13 @@ def test_every_file_is_valid_by_class_and_by_schema_and_named_after_its_content(
 
 @pytest.mark.parametrize("path", MODELS, ids=[path.stem for path in MODELS])
 def test_model_file_agrees_with_the_models_class(path: Path) -> None:
-    config, cls = load(ModelConfig, path), model_class(path.stem)
-    assert config.uses_features == cls.uses_features
-    merge_parameters(config, schema_of(path.stem), str(path))
+    config, cls, schema = load(ModelConfig, path), model_class(path.stem), schema_of(path.stem)
+    assert (schema.uses_features, schema.closed_form) == (cls.uses_features, cls.closed_form)
+    assert schema.defaults == cls.Parameters().model_dump(mode="json")
     for name, values in config.search_space.items():
         for value in values:
-            merged = merge_parameters(config, schema_of(path.stem), str(path), {name: value})
-            assert getattr(cls.Parameters.model_validate(merged), name) == value
+            checked = schema.check(str(path), {name: value})
+            assert getattr(cls.Parameters.model_validate(checked), name) == value
 
 
 def test_every_model_has_a_file() -> None:
@@ -130,7 +130,7 @@ def test_schema_files_are_those_of_the_classes(tmp_path: Path) -> None:
         (DatasetConfig, ("expected",), "user", "users"),
         (FeatureSetConfig, (), "neighbors", "neighbours"),
         (FeatureSetConfig, ("modalities", "image"), "architectur", "architecture"),
-        (ModelConfig, (), "defalts", "defaults"),
+        (ModelConfig, (), "serch_space", "search_space"),
     ],
 )
 def test_misspelt_key_names_the_nearest(
@@ -167,7 +167,9 @@ def test_a_word_like_no_key_lists_the_valid_ones() -> None:
         (DatasetConfig, ("k_core",), -1, "k_core"),
         (FeatureSetConfig, ("modalities",), {}, "modalities"),
         (FeatureSetConfig, ("modalities", "image", "encoder"), "clip", "modalities.image"),
-        (ModelConfig, ("uses_features",), "perhaps", "uses_features"),
+        (ModelConfig, ("search_space",), {"gamma": 1}, "search_space.gamma"),
+        (StudyConfig, ("watch",), "recall", "watch"),
+        (StudyConfig, ("cutoffs",), [0], "cutoffs.0"),
     ],
 )
 def test_wrong_value_names_the_key(cls: type[BaseModel], path: tuple[str | int, ...], value: Any, key: str) -> None:
@@ -231,12 +233,22 @@ def test_released_differs_from_fair_in_every_switch() -> None:
     assert set(RELEASED_SWITCHES) == set(fair)
 
 
-def test_parameters_come_from_class_file_and_study_in_this_order() -> None:
-    model = ModelConfig(**{**MODEL, "model": "cm3", "defaults": {"gamma": 0.7, "alpha": 0.1}})
-    merged = merge_parameters(model, schema_of("cm3"), "s.yaml", {"alpha": 0.9, "n_layers": 1}, {"n_layers": 4})
-    assert (merged["gamma"], merged["alpha"], merged["n_layers"]) == (0.7, 0.9, 4)
-    assert set(merged) == set(model_class("cm3").Parameters.model_fields)
-    assert merged["feature_rank"] is None and merged["embedding_size"] == 64
+def test_defaults_stand_in_the_class_and_only_what_differs_is_kept() -> None:
+    defaults = schema_of("cm3").defaults
+    assert defaults["feature_rank"] is None and defaults["embedding_size"] == 64
+    assert differing({"alpha": 0.9, "n_layers": 3, "gamma": 0.5, "embedding_size": 64}, defaults) == {"alpha": 0.9}
+    assert differing({"a": 1, "b": 0, "c": False, "d": 2.0}, {"a": True, "b": 0.0, "c": 0, "d": 2}) == {
+        "a": 1,
+        "c": False,
+    }
+    spec = RunSpec(purpose="trial", dataset="d", model="cm3", parameters={"gamma": 0.9, "alpha": 0.1})
+    assert spec.with_parameters({"gamma": 0.5, "n_layers": 4}, defaults).parameters == {"alpha": 0.1, "n_layers": 4}
+
+
+def test_a_run_is_made_again_from_what_differs_from_the_defaults() -> None:
+    spec = RunSpec(**SPEC)
+    assert RunSpec.model_validate(spec.differences()) == spec
+    assert "protocol" not in spec.differences() and "device" not in spec.differences()
 
 
 @pytest.mark.parametrize(
@@ -251,9 +263,8 @@ def test_parameters_come_from_class_file_and_study_in_this_order() -> None:
     ],
 )
 def test_wrong_parameters_name_study_model_and_parameter(parameters: dict[str, Any], message: str) -> None:
-    model = load(ModelConfig, CONFIG / "models/cm3.yaml")
     with pytest.raises(MmreproError) as error:
-        merge_parameters(model, schema_of("cm3"), "s.yaml", parameters)
+        schema_of("cm3").check("s.yaml", parameters)
     assert str(error.value).startswith("s.yaml: ") and message in str(error.value)
 
 
@@ -281,7 +292,8 @@ def test_run_hash_ignores_the_order_of_keys() -> None:
         (("modalities",), ["text", "image"]),
         (("model",), "vbpr"),
         (("selected_by",), "search"),
-        (("cutoffs",), [5, 10, 20]),
+        (("watch",), "recall_at_10"),
+        (("selects",), ["gamma"]),
     ],
 )
 def test_run_hash_changes_with_everything_that_decides_the_result(path: tuple[str, ...], value: Any) -> None:

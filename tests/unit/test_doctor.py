@@ -14,10 +14,16 @@ from http_server import Answer, running_server
 from mmrepro.config.files import load_dataset
 from mmrepro.datasets.fetch import fetch
 from mmrepro.housekeeping import raw_files as module
-from mmrepro.housekeeping.doctor import doctor
+from mmrepro.housekeeping.doctor import doctor as examine
+from mmrepro.study.resolve import plans_of_files
 
 CONTENT = b"userID\titemID\n" * 100
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+def doctor(studies: list[Path], root: Path, mirror: Path | None, verify: bool) -> tuple[str, bool]:
+    plans, problems = plans_of_files(studies or sorted((root / "config/studies").glob("*.yaml")), root)
+    return examine(plans, root, mirror, verify, problems)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -72,8 +78,8 @@ def test_generated_data_need_nothing(tmp_path: Path) -> None:
     assert healthy
     assert text.endswith("everything needed can be had")
     assert "toy-a" in text and "generated" in text
-    train = next(line.split() for line in text.splitlines() if line.startswith("  train"))
-    assert train[:4] == ["train", "10", "2000", "MB"]  # 2 data sets x (2 models x 2 seeds + popularity)
+    runs = next(line.split() for line in text.splitlines() if line.startswith("  final runs"))
+    assert runs[:5] == ["final", "runs", "10", "2000", "MB"]  # 2 data sets x (2 models x 2 seeds + popularity)
 
 
 def test_urls_are_asked_for_status_and_size(tmp_path: Path, url: str) -> None:
@@ -141,7 +147,7 @@ def test_fetched_files_need_no_source_and_damage_is_told(tmp_path: Path) -> None
     text, healthy = doctor([STUDY_FILE], tmp_path, None, verify=True)
     assert healthy, text
     assert "here, SHA-256 verified needs MMREPRO_MIRROR" in line_of(text, "a.inter")
-    assert "  fetch" not in text
+    assert "  raw files  " not in text
     (raw / "a.inter").write_bytes(CONTENT[::-1])  # the same size
     assert doctor([STUDY_FILE], tmp_path, None, verify=False)[1]
     text, healthy = doctor([STUDY_FILE], tmp_path, None, verify=True)
@@ -196,9 +202,7 @@ def test_jobs_that_studies_share_are_counted_once(tmp_path: Path) -> None:
 
 
 def test_nothing_heavy_is_imported() -> None:
-    script = (
-        "import sys, mmrepro.doctor; print([m for m in ('torch', 'pandas', 'numpy', 'mlflow') if m in sys.modules])"
-    )
+    script = "import sys, mmrepro.housekeeping.doctor; print([m for m in ('torch', 'pandas', 'numpy', 'mlflow') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"
 
 

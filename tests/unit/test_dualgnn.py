@@ -19,9 +19,9 @@ from torch import Tensor
 
 from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.ops.interactions import Interactions
 from mmrepro.models.base import Model
 from mmrepro.ops.graphs import user_item_graph
+from mmrepro.ops.interactions import Interactions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FAIR = Protocol()
@@ -170,4 +170,4 @@ def test_without_features_it_says_what_to_add() -> None:
 def test_graphs_are_converted_along_with_parameters() -> None:
     model = build(repeat_neighbours=True).double()
     model.start_epoch()
-    assert {value.dtype for draw in (False, True) for value in model.embed(draw)} == {torch.float64}
+    assert {value.dtype for found in (model.embed(), model.embed_drawn()) for value in found} == {torch.float64}

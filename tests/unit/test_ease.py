@@ -7,9 +7,9 @@ import torch
 from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.models import ease
-from mmrepro.ops.interactions import Interactions
 from mmrepro.models.base import ItemContent, build_model
 from mmrepro.models.ease import EASE
+from mmrepro.ops.interactions import Interactions
 
 
 def unfitted(x: np.ndarray, regularisation: float) -> EASE:

@@ -3,12 +3,11 @@ from pathlib import Path
 import pytest
 from hand_made import ABLATION, make_root, write_alignment, write_probe
 
-from mmrepro.reporting.products import ENCODER
 from mmrepro.reporting.render import to_latex, to_markdown
 from mmrepro.reporting.tables.alignment import ALIGNMENT_COLUMNS, alignment_frame, alignment_table
 from mmrepro.reporting.tables.cost import cost_frame
 from mmrepro.reporting.tables.feature_quality import QUALITY_COLUMNS, quality_frame, quality_table
-from mmrepro.study.plan import Plan
+from mmrepro.study.plan import ENCODER, Plan
 
 
 def lines_of(text: str) -> list[list[str]]:

@@ -6,8 +6,8 @@ import pytest
 
 from mmrepro.config.features import AmazonImageEncoder
 from mmrepro.errors import MmreproError
-from mmrepro.features.encoders.amazon_image import encode_amazon_image
 from mmrepro.features.encoders import amazon_image
+from mmrepro.features.encoders.amazon_image import encode_amazon_image
 from mmrepro.records.files import file_sha256
 
 NAME = "image_features_Toys.b"

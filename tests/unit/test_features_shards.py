@@ -11,7 +11,7 @@ from features_hand_made import CLIP, feature_set, make_items, write_posters
 from PIL import Image
 
 from mmrepro.features import pixels as images
-from mmrepro.features.encoders.base import open_clip
+from mmrepro.features.encoders import open_clip
 from mmrepro.features.extract import extract
 from mmrepro.features.matrix import FeatureMatrix
 from mmrepro.features.shards import Advance, Arrays, Shards, shard_size

@@ -8,9 +8,10 @@ from features_hand_made import CLIP, feature_set
 
 from mmrepro.config.features import Encoder
 from mmrepro.errors import MmreproError
-from mmrepro.study.weights import local_weights, weights_label
-from mmrepro.records.fingerprint import STAGES, fingerprint, reachable
+from mmrepro.records.fingerprint import reachable
 from mmrepro.runtime.devices import encoding_device, torch_threads
+from mmrepro.study.kinds import code_of
+from mmrepro.study.weights import local_weights, weights_label
 
 
 def encoder(**settings: object) -> Encoder:
@@ -40,19 +41,19 @@ def test_weights_of_a_hub_a_package_or_a_seed_are_no_files() -> None:
 
 
 def test_the_workflow_can_ask_for_local_weights_without_heavy_imports() -> None:
-    script = (
-        "import sys, mmrepro.study.weights; print({'torch', 'pandas', 'numpy', 'transformers'} & set(sys.modules))"
-    )
+    script = "import sys, mmrepro.study.weights; print({'torch', 'pandas', 'numpy', 'transformers'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
 
 
 def test_extraction_itself_reaches_no_encoder_and_each_has_a_fingerprint_of_its_own() -> None:
-    modules = {module for module, _ in reachable(STAGES["extract"])}
-    assert {"features.encoders", "features.shards", "features.table"} <= modules
-    assert not [module for module in modules if module.startswith("features.encoders.")]
+    modules = {module for module, _ in reachable("features.extract:extract")}
+    assert {"features.encoders.base", "features.shards", "features.matrix"} <= modules
+    assert not [
+        module for module in modules if module.startswith("features.encoders.") and module != "features.encoders.base"
+    ]
     names = ("open_clip", "sentence_transformers", "mllm", "published", "amazon_image")
-    assert len({fingerprint("extract", name) for name in names}) == len(names)
+    assert len({code_of("extract", encoder=name) for name in names}) == len(names)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

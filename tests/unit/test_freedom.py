@@ -20,10 +20,10 @@ from planted import (
 
 from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.ops.interactions import Interactions
 from mmrepro.models.base import ItemContent
 from mmrepro.models.freedom import FREEDOM
 from mmrepro.ops.graphs import neighbour_mean_graph, user_item_graph
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.neighbours import nearest_neighbours
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,17 +9,12 @@ from hypothesis import strategies as st
 
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.groups import item_groups, popularity_deciles, recall_by_group
+from mmrepro.ops.interactions import Interactions
 from mmrepro.reporting.collect import collect
 from mmrepro.reporting.render import to_markdown
-from mmrepro.reporting.tables.groups import (
-    LONG_TAIL_COLUMNS,
-    SHORT_HISTORY_COLUMNS,
-    load_prepared,
-    long_tail_frame,
-    long_tail_table,
-    short_history_frame,
-    short_history_table,
-)
+from mmrepro.reporting.tables.cells import load_prepared
+from mmrepro.reporting.tables.long_tail import LONG_TAIL_COLUMNS, long_tail_frame, long_tail_table
+from mmrepro.reporting.tables.short_history import SHORT_HISTORY_COLUMNS, short_history_frame, short_history_table
 from mmrepro.study.plan import Plan
 
 # item i is in training of the users before i: it has i interactions, user u has 9 - u items
@@ -52,7 +47,7 @@ def test_deciles_are_even_ordered_and_add_up_to_recall(popularity: list[int], ra
         tuple(np.array(sorted(random.sample(pairs, k=max(1, len(pairs) // n)))).T)
         for n in (2, 3)  # type: ignore[attr-defined]
     )
-    by_group = recall_by_group(relevant, listed, item_groups(values))
+    by_group = recall_by_group(Interactions(*relevant, 3, len(values)), listed, item_groups(values))
     recall = np.array([by_group[decile] for decile in range(1, 11)])
     counts = np.bincount(deciles[relevant[1]], minlength=11)[1:]
     found = {*zip(*relevant, strict=True)} & {*zip(*listed, strict=True)}
@@ -100,7 +95,7 @@ def test_recall_by_decile_is_the_fraction_worked_by_hand(tmp_path: Path) -> None
 
 def test_short_histories_are_the_fractions_worked_by_hand(tmp_path: Path) -> None:
     plan = prepared_study(tmp_path)
-    frame = short_history_frame(plan, collect(plan, tmp_path, CODE), load_prepared(plan, tmp_path), tmp_path)
+    frame = short_history_frame(plan, collect(plan, tmp_path, CODE), load_prepared(plan, tmp_path))
     assert tuple(frame.columns) == SHORT_HISTORY_COLUMNS
     found = frame[(frame["dataset"] == "toy-a") & (frame["model"] == "lightgcn")]
     found = found[(found["metric"] == "recall") & (found["k"] == 20)].set_index("history")
@@ -125,7 +120,7 @@ def test_short_histories_are_the_fractions_worked_by_hand(tmp_path: Path) -> Non
 def test_a_group_without_users_has_a_dash(tmp_path: Path) -> None:
     plan = prepared_study(tmp_path, datasets=["toy-a"])
     write_interactions(tmp_path, "toy-a", 10, {**PAIRS, "test": [(6, 0), (7, 7)]})
-    frame = short_history_frame(plan, collect(plan, tmp_path, CODE), load_prepared(plan, tmp_path), tmp_path)
+    frame = short_history_frame(plan, collect(plan, tmp_path, CODE), load_prepared(plan, tmp_path))
     long = frame[(frame["model"] == "lightgcn") & (frame["history"] == "4 and more")]
     assert set(long["n_users"]) == {0} and long["mean"].isna().all()
     assert "| lightgcn   |       – |" in to_markdown(short_history_table(plan, frame)).split("4 and more")[1]

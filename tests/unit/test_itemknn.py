@@ -6,10 +6,10 @@ from planted import planted_dataset, training_pairs
 from mmrepro.config.protocol import Protocol
 from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.models import itemknn
-from mmrepro.ops.interactions import Interactions
 from mmrepro.models.base import ItemContent, build_model, model_class
 from mmrepro.models.itemknn import ItemKNN
-from mmrepro.ops.cooccurrence import BYTES_PER_CELL, cooccurrence_blocks, history_matrix
+from mmrepro.ops.cooccurrence import BYTES_PER_CELL, cooccurrence_blocks
+from mmrepro.ops.interactions import Interactions
 from mmrepro.training.trainer import fit_closed_form
 
 BOUGHT = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 0), (3, 2)]  # item 3 is cold, user 4 has nothing
@@ -94,7 +94,7 @@ def test_result_does_not_depend_on_the_block(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_cooccurrences_come_in_blocks_within_the_bound_and_count_repeated_pairs_once() -> None:
     users, items = np.array(random_pairs(40, 25) * 2).T
-    history = history_matrix(users, items, 40, 25)
+    history = Interactions(users, items, 40, 25).matrix
     assert history.max() == 1
     blocks = list(cooccurrence_blocks(history, 4 * 25 * BYTES_PER_CELL))
     assert [part.stop - part.start for part, _ in blocks] == [4] * 6 + [1]

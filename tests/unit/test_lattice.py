@@ -8,9 +8,9 @@ from torch import Tensor
 import mmrepro.models.lattice as module
 from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.ops.interactions import Interactions
 from mmrepro.models.base import Batch, ItemContent, build_model
 from mmrepro.models.lattice import Lattice
+from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import half_squared_norm, unit
 from mmrepro.ops.neighbours import nearest_neighbours
 from mmrepro.training.optimiser import Adam

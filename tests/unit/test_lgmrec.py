@@ -20,9 +20,9 @@ from torch import Tensor
 
 from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.ops.interactions import Interactions
 from mmrepro.models.base import Batch, ItemContent, build_model
 from mmrepro.models.lgmrec import LGMRec
+from mmrepro.ops.interactions import Interactions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DATA = Path(__file__).parents[1] / "reference/data"

@@ -17,6 +17,7 @@ from hand_made import (
 )
 
 from mmrepro.reporting.build import build_tables
+from mmrepro.study.resolve import plan_of_file
 
 
 def test_means_and_spread_over_seeds_are_the_fractions_worked_by_hand(whole: Path) -> None:
@@ -34,7 +35,7 @@ def test_csv_has_the_fixed_columns_and_a_row_for_every_cell(whole: Path) -> None
     assert ",".join(frame.columns) == (
         "dataset,features,model,protocol,split,metric,k,mean,std,n_seeds,published,verdict"
     )
-    assert len(frame) == 2 * 3 * 2 * 7 * 2  # data sets, models, splits, metrics, cutoffs
+    assert len(frame) == 2 * 3 * 2 * 11 * 2  # data sets, models, splits, metrics, cutoffs
 
 
 def test_best_and_second_are_marked_and_the_rest_is_not(whole: Path) -> None:
@@ -202,6 +203,7 @@ def test_rows_selected_on_test_say_so(tmp_path: Path) -> None:
 
 
 def test_a_slice_of_a_study_has_only_its_models(whole: Path) -> None:
-    build_tables(STUDY_FILE, whole / "out", whole, {"models": "cm3,lightgcn", "datasets": "toy-b"}, CODE)
+    plan = plan_of_file(STUDY_FILE, whole, models="cm3,lightgcn", datasets="toy-b")
+    build_tables(plan, whole / "out/hand", whole, CODE)
     frame = pd.read_csv(whole / "out/hand/tables/main.csv")
     assert (set(frame["model"]), set(frame["dataset"])) == ({"cm3", "lightgcn"}, {"toy-b"})

@@ -37,12 +37,12 @@ def neighbour_recall(features: np.ndarray, data: PreparedDataset) -> float:
     """Recall@20 on test of the sum of similarities to the user's training items."""
     distance = ((features[:, None, :] - features[None, :, :]) ** 2).mean(-1)
     taken = np.zeros((data.n_users, data.n_items))
-    taken[data.pairs("train")] = 1
+    taken[data.of("train").distinct] = 1
     scores = taken @ np.exp(-distance / (0.1 * distance.mean()))
     scores[taken > 0] = -1
     best = np.argsort(-scores, axis=1)[:, :20]
     wanted = np.zeros_like(taken)
-    wanted[data.pairs("test")] = 1
+    wanted[data.of("test").distinct] = 1
     hits = np.take_along_axis(wanted, best, axis=1).sum(1)
     return float(np.mean(hits[wanted.any(1)] / wanted.sum(1)[wanted.any(1)]))
 

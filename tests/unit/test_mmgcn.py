@@ -6,9 +6,9 @@ from torch import Tensor
 
 from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
-from mmrepro.ops.interactions import Interactions
 from mmrepro.models.base import ItemContent, build_model
 from mmrepro.models.mmgcn import MMGCN, WIDEST
+from mmrepro.ops.interactions import Interactions
 from mmrepro.training.optimiser import Adam
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
 

@@ -1,11 +1,12 @@
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.features import PublishedEncoder
-from mmrepro.study.needs import STAGES, disk_mb, memory_mb, minutes, size_of, width
+from mmrepro.study.needs import Stage, disk_mb, memory_mb, minutes, size_of, width
 
 REPOSITORY = Path(__file__).parents[2]
 WIDTHS = {
@@ -54,7 +55,7 @@ def test_time_is_about_that_of_committed_runs() -> None:
 
 def test_electronics_with_wide_features_fits_in_24_gb() -> None:
     columns = {"train": [4096, 384], "align_content": [768]}
-    needs = {stage: memory_mb(stage, ELECTRONICS, columns.get(stage, [4096])) for stage in STAGES}
+    needs = {stage: memory_mb(stage, ELECTRONICS, columns.get(stage, [4096])) for stage in get_args(Stage)}
     assert max(needs.values()) == needs["train"] < 24_000
     matrix = 63_001 * 4096 * 4 / 1e6
     assert needs["item_graph"] < matrix + 1500
@@ -67,7 +68,7 @@ def test_memory_grows_with_every_count_and_width() -> None:
     assert memory_mb("train", BABY, [384]) < small
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", get_args(Stage))
 def test_unknown_counts_need_the_least(stage: str) -> None:
     unknown = dataset()
     assert size_of(unknown) is None

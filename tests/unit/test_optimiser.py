@@ -53,7 +53,7 @@ def test_training_does_not_import_the_compiler_of_torch() -> None:
 import sys
 import mmrepro.training.run
 from mmrepro.training.optimiser import Adam
-from mmrepro.training.trainer import seed_everything
+from mmrepro.runtime.seeds import seed_everything
 import torch
 seed_everything(0)
 weight = torch.nn.Parameter(torch.ones(3))

@@ -137,7 +137,7 @@ def test_studies_that_need_the_same_run_share_its_folder() -> None:
     [
         {"threads": 2},
         {"precision": "bfloat16"},
-        {"cutoffs": [10]},
+        {"watch": "ndcg_at_10"},
         {"protocols": {"released": {}}},
         {"features": {"default": "miniature--shuffled"}},
         {"parameters": {"all": {"embedding_size": 8}}},
@@ -154,7 +154,8 @@ def test_search_plans_each_grid_point_once_and_one_selection_a_cell() -> None:
     assert {trial.seed for trial in study.trials} == {7}
     assert all(trial.folder.parts[1] == "trials" and trial.spec.purpose == "trial" for trial in study.trials)
     first = study.selections[0]
-    assert [(t.spec.parameters["gamma"], t.spec.parameters["n_layers"]) for t in first.trials] == [
+    values = [study.parameters_of(t.spec) for t in first.trials]
+    assert [(found["gamma"], found["n_layers"]) for found in values] == [
         (0.5, 1),
         (0.5, 2),
         (0.9, 1),
@@ -248,10 +249,10 @@ def test_order_of_modalities_moves_the_runs_that_use_them(tmp_path: Path) -> Non
 def test_every_study_resolves_into_a_plan(path: Path) -> None:
     plan = plan_of_file(path.relative_to(ROOT), ROOT)
     study = plan.study
-    seeds = sum(len(study.seeds) if model.draws else 1 for model in plan.models.values())
+    seeds = sum(1 if schema.closed_form else len(study.seeds) for schema in plan.schemas.values())
     assert len(plan.runs) == len(study.datasets) * seeds * len(study.protocols)
     assert set(plan.comparisons) == set(study.comparisons)
-    for run in plan.jobs:  # a search completes the parameters of final runs
+    for run in plan.trainings:  # a search completes the parameters of final runs
         cls = model_class(run.spec.model)
         values = cls.Parameters.model_validate(run.spec.parameters).model_dump()
         assert {key: values[key] for key in run.spec.parameters} == run.spec.parameters

@@ -71,7 +71,7 @@ def test_rows_of_a_comparison_are_data_sets_by_models_by_variants_and_equal_runs
         assert {run.spec.features for run in plain} == {"miniature"}
     assert len(study.final_runs) == len(study.runs) + 4
     assert len({run.folder for run in study.final_runs}) == len(study.final_runs)
-    assert study.jobs == study.final_runs
+    assert study.trainings == study.final_runs
 
 
 def test_a_slice_narrows_comparisons_too() -> None:
@@ -192,7 +192,7 @@ def test_the_alignrec_study_shares_its_runs_with_the_cm3_study() -> None:
     theirs = {
         run.folder for run in cm3.runs if run.spec.dataset in alignrec.study.datasets and run.spec.model in common
     }
-    fitted = {model for model in common if not cm3.models[model].draws}
+    fitted = {model for model in common if cm3.schemas[model].closed_form}
     assert ours == theirs and len(ours) == 3 * (5 * len(common - fitted) + len(fitted))
     trials = [{t.folder for t in s.trials if t.spec.model in common} for s in (alignrec, cm3)]
     assert trials[0] and trials[0] < trials[1]
@@ -203,13 +203,20 @@ def test_the_studies_of_raw_content_share_their_runs() -> None:
     assert {run.folder for run in alignrec.runs} < {run.folder for run in cm3.runs}
 
 
+def fixed_parameters(study: Plan, run: PlannedRun) -> dict[str, Any]:
+    """All parameters of a run but those that its search sets."""
+    return {key: value for key, value in study.parameters_of(run.spec).items() if key not in run.spec.selects}
+
+
 def test_sensitivities_of_the_cm3_study_change_one_parameter_of_the_winner() -> None:
     study = plan_of_file(Path("config/studies/cm3.yaml"), ROOT, datasets="baby", models="cm3", seeds=0)
     (main,) = study.runs
     for name in (n for n in study.comparisons if n.startswith("sensitivity")):
         chosen, *others = (row.runs[0] for row in study.comparisons[name])
         assert chosen == main
-        changed = [set(run.spec.parameters.items()) - set(main.spec.parameters.items()) for run in others]
+        left = [fixed_parameters(study, run) for run in others]
+        known = study.parameters_of(main.spec)
+        changed = [{(k, v) for k, v in found.items() if k in main.spec.selects or known[k] != v} for found in left]
         assert len({key for found in changed for key, _ in found}) == 1 and all(len(found) == 1 for found in changed)
         assert all(run.selection == main.selection for run in others)
 

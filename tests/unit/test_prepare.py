@@ -134,13 +134,13 @@ def test_prepared_tables_fit_together(tmp_path: Path) -> None:
     assert data.interactions["user"].dtype == data.interactions["item"].dtype == np.int32
     assert sorted(data.interactions["user"].unique()) == list(range(6))
     assert sorted(data.interactions["item"].unique()) == list(range(12))
-    pairs = [set(zip(*data.pairs(split), strict=True)) for split in ("train", "valid", "test")]
+    pairs = [set(zip(*data.of(split).distinct, strict=True)) for split in ("train", "valid", "test")]
     assert sum(map(len, pairs)) == len(set.union(*pairs)) == 72
     assert load_items(tmp_path).index.tolist() == list(range(12))
     assert load_items(tmp_path).columns.tolist() == ["key", "title", "text", "image", "image_reason"]
-    assert data.pairs("train")[0].dtype == np.int64
+    assert data.of("train").users.dtype == np.int64
     with pytest.raises(MmreproError, match="unknown split 'tests'"):
-        data.pairs("tests")
+        data.of("train", "tests")
 
 
 def test_duplicates_are_dropped_and_the_earliest_pair_is_kept(tmp_path: Path) -> None:

@@ -23,12 +23,12 @@ from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.evaluation.item_neighbours import (
     _blocks,
     cf_neighbours,
-    interaction_matrix,
     neighbour_recall,
     popular_neighbours,
 )
 from mmrepro.evaluation.probe import history_scorer, last_items, probe, random_zero_shot
 from mmrepro.features.matrix import FeatureMatrix
+from mmrepro.ops.interactions import Interactions
 from mmrepro.records.files import read_json, write_json
 
 # Item 5 has a row of zeros; user 2 has both training items at one time; user 3 has no training item.
@@ -67,7 +67,7 @@ def write_features(folder: Path, matrices: dict[str, Any], **record: Any) -> Pat
 
 def baskets(rows: list[tuple[int, int]] = BASKETS, n_users: int = 4, n_items: int = 5) -> Any:
     users, items = np.array(rows).T
-    return interaction_matrix(users, items, n_users, n_items)
+    return Interactions(users, items, n_users, n_items).matrix
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_scores_depend_on_no_tile_and_equal_rows_tie() -> None:
     items = torch.nn.functional.normalize(torch.randn(7, 33, generator=generator))
     items[3] = 0
     pairs = torch.randint(0, 90, (400,), generator=generator).numpy()
-    histories = interaction_matrix(np.arange(400) % 25, pairs, 25, 90)
+    histories = Interactions(np.arange(400) % 25, pairs, 25, 90).matrix
     users = torch.tensor([0, 3, 4, 9, 17, 24])
     whole = history_scorer(items[kinds], histories)(users)
     for tile in (1, 4, 13):
@@ -210,7 +210,8 @@ def test_random_order_equals_the_mean_over_all_orders() -> None:
     sums = dict.fromkeys(expected, 0.0)
     for order in itertools.permutations(range(5)):
         scores = torch.tensor(order, dtype=torch.float32)
-        means = evaluator.evaluate(lambda users, s=scores: s.expand(len(users), -1), "test", (1, 2, 4), 4).means
+        lists = evaluator.rank(lambda users, s=scores: s.expand(len(users), -1), "test", 4)
+        means = {f"{m}_at_{k}": evaluator.value(lists, "test", m, k) for m in ("recall", "ndcg") for k in (1, 2, 4)}
         sums = {name: total + means[name] / math.factorial(5) for name, total in sums.items()}
     assert expected == pytest.approx(sums)
 
@@ -253,7 +254,7 @@ def test_equal_cosines_tie_even_where_rounding_tells_them_apart() -> None:
 def test_co_occurrence_equals_exact_fractions_whatever_the_chunk(seed: int, density: float, chunk: int) -> None:
     dense = (np.random.default_rng(seed).random((9, 8)) < density).astype(int)
     users, items = dense.nonzero()
-    matrix = interaction_matrix(users, items, 9, 8)
+    matrix = Interactions(users, items, 9, 8).matrix
     found = cf_neighbours(matrix, 4, chunk)
     cosines = cosine_similarity(dense.T)
     for item in range(8):
@@ -282,7 +283,7 @@ def test_random_lists_recover_their_share(seed: int, k: int) -> None:
     """Over all lists of k of the five other items the mean is k / 5."""
     generator = np.random.default_rng(seed)
     users, items = (generator.random((7, 6)) < 0.5).nonzero()
-    wanted = cf_neighbours(interaction_matrix(users, items, 7, 6), 5)
+    wanted = cf_neighbours(Interactions(users, items, 7, 6).matrix, 5)
     others = [[other for other in range(6) if other != item] for item in range(6)]
     choices = list(itertools.combinations(range(5), k))
     recalls = [neighbour_recall(wanted, np.array([[o[c] for c in choice] for o in others]), k) for choice in choices]

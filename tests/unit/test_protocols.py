@@ -17,7 +17,7 @@ from planted import (
     planted_dataset,
     planted_model,
     planted_trainer,
-    same_evaluations,
+    same_lists,
     same_parameters,
     training_course,
     training_pairs,
@@ -44,8 +44,7 @@ FAIR = Protocol()
 
 def run_spec(purpose: str, protocol: Protocol, **changes: Any) -> RunSpec:
     settings = {
-        "purpose": purpose, "dataset": "planted", "features": None, "model": "bpr", "parameters": SMALL,
-        "protocol": protocol, "threads": 1, "cutoffs": (20,), **changes,
+        "purpose": purpose, "dataset": "planted", "model": "bpr", "parameters": SMALL, "protocol": protocol, **changes,
     }  # fmt: skip
     return RunSpec.model_validate(settings)
 
@@ -80,7 +79,7 @@ def test_oddities_of_a_program_replace_defaults_but_nothing_that_the_study_says(
     protocols: dict[str, Any] = {"fair": {}, "odd": {"oddities": "program"}}
     study = {"protocols": protocols, "parameters": {"lightgcn": {"embedding_size": 9}}, "models": ["lightgcn"]}
     plan = plan_of_file(STUDY_FILE, tmp_path, **study)
-    found = {run.protocol_name: run.spec.parameters for run in plan.runs}
+    found = {run.protocol_name: plan.parameters_of(run.spec) for run in plan.runs}
     assert (found["fair"]["n_layers"], found["odd"]["n_layers"]) == (2, 4)
     assert found["fair"]["embedding_size"] == found["odd"]["embedding_size"] == 9
 
@@ -89,7 +88,7 @@ def make_trials(root: Path, protocol: Protocol, values: list[tuple[float, float]
     folders = [root / f"trial{number}" for number in range(len(values))]
     for number, (folder, (valid, test)) in enumerate(zip(folders, values, strict=True)):
         record = {
-            "protocol": protocol.model_dump(mode="json"), "parameters": {"n": number, "other": 1}, "epochs": 9,
+            "protocol": protocol.model_dump(mode="json"), "watch": "recall_at_20", "parameters": {"n": number, "other": 1}, "epochs": 9,
             "valid": {"recall_at_20": valid}, "test": {"recall_at_20": test},
         }  # fmt: skip
         write_json(folder / "run.json", record)
@@ -147,7 +146,7 @@ def test_patience_is_configured_or_that_of_the_models_program(name: str, epochs:
     )
     assert (len(configured.history), len(released.history)) == (4, epochs)
     assert training_course(released)[:4] == training_course(configured)
-    assert same_evaluations(configured, released)
+    assert same_lists(configured, released)
 
 
 def test_stop_when_exceeds_trains_one_epoch_more() -> None:
@@ -157,7 +156,7 @@ def test_stop_when_exceeds_trains_one_epoch_more() -> None:
     )
     assert (len(reaches.history), len(exceeds.history)) == (3, 4)
     assert training_course(exceeds)[:3] == training_course(reaches)
-    assert same_evaluations(reaches, exceeds)
+    assert same_lists(reaches, exceeds)
 
 
 def pair_set(users: np.ndarray, items: np.ndarray) -> set[tuple[int, int]]:
@@ -167,18 +166,18 @@ def pair_set(users: np.ndarray, items: np.ndarray) -> set[tuple[int, int]]:
 def test_mask_at_test_leaves_validation_items_in_the_test_lists_only() -> None:
     data = planted_dataset()
     scorer = make_scorer(planted_model("bpr", FAIR))
-    evaluations = {
-        (mask, split): Evaluator(data, Protocol(mask_at_test=mask)).evaluate(scorer, split, (20,), N_ITEMS)
+    ranked = {
+        (mask, split): Evaluator(data, Protocol(mask_at_test=mask)).rank(scorer, split, N_ITEMS)
         for mask in ("train", "train+valid")
         for split in ("valid", "test")
     }
-    train_pairs, valid_pairs = (pair_set(*data.pairs(split)) for split in ("train", "valid"))
+    train_pairs, valid_pairs = (pair_set(*data.of(split).distinct) for split in ("train", "valid"))
 
     def listed(mask: str, split: str) -> set[tuple[int, int]]:
-        lists = evaluations[mask, split].lists
+        lists = ranked[mask, split]
         return {(int(u), int(i)) for u, row in zip(lists.users, lists.items, strict=True) for i in row if i >= 0}
 
-    tested = set(data.pairs("test")[0].tolist())
+    tested = set(data.of("test").users.tolist())
     ranked_valid = {pair for pair in valid_pairs if pair[0] in tested}
     assert ranked_valid <= listed("train", "test")
     assert listed("train+valid", "test") == listed("train", "test") - valid_pairs
@@ -214,7 +213,7 @@ def test_score_with_last_batch_ranks_with_the_parameters_before_the_last_step() 
 def test_score_with_changes_no_training_and_no_model_that_its_program_scores_anew() -> None:
     stale, current = (planted_trainer("cm3", Protocol(score_with=kind)).fit() for kind in ("last_batch", "current"))
     assert training_course(stale) == training_course(current)
-    assert not same_evaluations(stale, current)
+    assert not same_lists(stale, current)
     trainers = [planted_trainer("lightgcn", Protocol(score_with=kind)) for kind in ("last_batch", "current")]
     assert_same_run(trainers[0], trainers[0].fit(), trainers[1], trainers[1].fit())
 
@@ -234,7 +233,7 @@ def test_ranking_draw_changes_no_training_and_no_model_without_draws() -> None:
     kinds = ("last_batch", "mean")
     drawn, mean = (planted_trainer("cm3", Protocol(ranking_draw=kind)).fit() for kind in kinds)
     assert training_course(drawn) == training_course(mean)
-    assert not same_evaluations(drawn, mean)
+    assert not same_lists(drawn, mean)
     trainers = [planted_trainer("vbpr", Protocol(ranking_draw=kind)) for kind in kinds]
     assert_same_run(trainers[0], trainers[0].fit(), trainers[1], trainers[1].fit())
 
@@ -280,7 +279,7 @@ def test_weight_decay_as_program_is_ignored_by_cm3_only() -> None:
 
 def test_negatives_from_train_items_leaves_out_items_that_are_in_no_training_row() -> None:
     never = set(range(N_ITEMS - NEVER_TRAINED, N_ITEMS))
-    own = pair_set(*planted_dataset().pairs("train"))
+    own = pair_set(*planted_dataset().of("train").distinct)
     drawn: dict[str, set[int]] = {}
     orders = []
     for kind in ("all", "train_items"):
@@ -302,7 +301,7 @@ def test_test_from_noted_restores_nothing_yet_gives_the_same_numbers() -> None:
     }
     best, noted = (trainer.fit() for trainer in trainers.values())
     assert training_course(best) == training_course(noted)
-    assert same_evaluations(best, noted)
+    assert same_lists(best, noted)
     assert best.best_epoch == noted.best_epoch == 2
     after_2, after_4 = (planted_trainer("cm3", FAIR, scripted=sorted(values), max_epochs=epochs) for epochs in (2, 4))
     after_2.fit(), after_4.fit()

@@ -8,9 +8,10 @@ from hand_made import REPOSITORY, STUDY_FILE, make_root, write_alignment, write_
 
 from mmrepro.errors import MmreproError
 from mmrepro.housekeeping.publish import publish_reference
-from mmrepro.records.fingerprint import training_fingerprint
 from mmrepro.records.provenance import is_committed
 from mmrepro.reporting.literature import COLUMNS, load_published
+from mmrepro.study.kinds import training_code
+from mmrepro.study.resolve import plan_of_file
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_publishing_writes_tables_and_records_without_paths_of_this_machine(whol
     record = json.loads(path.read_text())
     record["data"] = {"encoders": {"image": "open_clip ViT-B-32 /home/someone/models/weights.bin"}}
     path.write_text(json.dumps(record))
-    folder = publish_reference(STUDY_FILE, whole / "results/reference", whole)
+    folder = publish_reference(plan_of_file(STUDY_FILE, whole), whole / "results/reference", whole)
     assert folder == whole / "results/reference/hand"
     lines = [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
     assert [line["folder"] for line in lines] == sorted(line["folder"] for line in lines)
@@ -86,7 +87,7 @@ def test_publishing_writes_tables_and_records_without_paths_of_this_machine(whol
     everything = "".join(path.read_text() for path in folder.rglob("*") if path.suffix != ".svg" and path.is_file())
     assert str(whole) not in everything
     first = (folder / "runs.jsonl").read_bytes()
-    publish_reference(STUDY_FILE, whole / "results/reference", whole)
+    publish_reference(plan_of_file(STUDY_FILE, whole), whole / "results/reference", whole)
     assert (folder / "runs.jsonl").read_bytes() == first
     assert [path.name for path in folder.parent.iterdir()] == ["hand"]
 
@@ -96,25 +97,24 @@ def test_publishing_refuses_holes_dirty_code_and_different_code(tmp_path: Path) 
     first, second = plan.runs
     target = tmp_path / "results/reference"
     with pytest.raises(MmreproError, match="not finished"):
-        publish_reference(STUDY_FILE, target, tmp_path)
+        publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path)
     with pytest.raises(MmreproError, match="no run of this study"):
-        publish_reference(STUDY_FILE, target, tmp_path, allow_partial=True)
+        publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path, allow_partial=True)
     write_run(tmp_path, first, [0.5], git={"commit": "a" * 40, "dirty": True})
     with pytest.raises(MmreproError, match=f"uncommitted code: {first.folder.as_posix()}; commit"):
-        publish_reference(STUDY_FILE, target, tmp_path, allow_partial=True)
+        publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path, allow_partial=True)
     (tmp_path / first.folder / "run.json").unlink()
-    (tmp_path / first.folder / "per_user.parquet").unlink()
     (tmp_path / first.folder).rmdir()
     write_run(tmp_path, first, [0.5], git={"commit": "a" * 40, "dirty": False})
     write_run(tmp_path, second, [0.5], git={"commit": "b" * 40, "dirty": False}, code="f" * 16)
     with pytest.raises(MmreproError, match=r"runs of 'lightgcn' made from different code: .*seed"):
-        publish_reference(STUDY_FILE, target, tmp_path)
+        publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path)
     assert not target.exists() or not any(target.iterdir())
     record = tmp_path / second.folder / "run.json"
     record.write_text(
         record.read_text().replace("f" * 16, json.loads((tmp_path / first.folder / "run.json").read_text())["code"])
     )
-    assert (publish_reference(STUDY_FILE, target, tmp_path) / "runs.jsonl").is_file()
+    assert (publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path) / "runs.jsonl").is_file()
 
 
 def test_a_study_that_was_edited_meanwhile_is_published_if_the_code_is_todays_and_committed(
@@ -122,17 +122,29 @@ def test_a_study_that_was_edited_meanwhile_is_published_if_the_code_is_todays_an
 ) -> None:
     plan = make_root(tmp_path, datasets=["toy-a"], models=["lightgcn"])
     for run in plan.runs:
-        write_run(tmp_path, run, [0.5], git={"commit": "a" * 40, "dirty": True}, code=training_fingerprint("lightgcn"))
+        write_run(
+            tmp_path,
+            run,
+            [0.5],
+            git={"commit": "a" * 40, "dirty": True},
+            code=training_code("lightgcn", "recall_at_20"),
+        )
     target = tmp_path / "results/reference"
     monkeypatch.setattr("mmrepro.housekeeping.publish.is_committed", lambda folder: False)
     with pytest.raises(MmreproError, match="made from uncommitted code"):
-        publish_reference(STUDY_FILE, target, tmp_path)
+        publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path)
     monkeypatch.setattr("mmrepro.housekeeping.publish.is_committed", lambda folder: True)
-    assert (publish_reference(STUDY_FILE, target, tmp_path) / "runs.jsonl").is_file()
+    assert (publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path) / "runs.jsonl").is_file()
     shutil.rmtree(tmp_path / plan.runs[0].folder)
-    write_run(tmp_path, plan.runs[0], [0.5], git={"commit": None, "dirty": None}, code=training_fingerprint("lightgcn"))
+    write_run(
+        tmp_path,
+        plan.runs[0],
+        [0.5],
+        git={"commit": None, "dirty": None},
+        code=training_code("lightgcn", "recall_at_20"),
+    )
     with pytest.raises(MmreproError, match="made from uncommitted code"):
-        publish_reference(STUDY_FILE, target, tmp_path)
+        publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path)
 
 
 def test_a_folder_is_committed_until_something_in_it_changes(tmp_path: Path) -> None:
@@ -155,16 +167,16 @@ def test_publishing_takes_pretraining_along_and_refuses_what_is_missing_or_uncle
     (planned,), (probe,), target = plan.alignments, plan.probes, tmp_path / "results/reference"
     write_probe(tmp_path, probe, 0.5)
     with pytest.raises(MmreproError, match=f"not finished: {planned.folder.as_posix()}; run"):
-        publish_reference(STUDY_FILE, target, tmp_path)
+        publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path)
     write_alignment(tmp_path, planned, git={"commit": "a" * 40, "dirty": True})
     with pytest.raises(MmreproError, match=f"uncommitted code: {planned.folder.as_posix()}; commit"):
-        publish_reference(STUDY_FILE, target, tmp_path)
+        publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path)
     write_alignment(tmp_path, planned, configuration={"weights": "/home/someone/towers.bin"})
     (tmp_path / probe.path).unlink()
     with pytest.raises(MmreproError, match=f"not finished: {probe.path.as_posix()}; run"):
-        publish_reference(STUDY_FILE, target, tmp_path)
+        publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path)
     write_probe(tmp_path, probe, 0.5)
-    folder = publish_reference(STUDY_FILE, target, tmp_path)
+    folder = publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path)
     (line,) = (folder / "alignments.jsonl").read_text().splitlines()
     assert json.loads(line)["folder"] == planned.folder.as_posix()
     assert json.loads(line)["configuration"] == {"weights": "towers.bin"}
@@ -178,10 +190,10 @@ def test_variants_of_a_comparison_are_published_with_the_rest(tmp_path: Path) ->
     target = tmp_path / "results/reference"
     folders = sorted(run.folder.as_posix() for run in plan.final_runs)
     with pytest.raises(MmreproError, match="not finished"):
-        publish_reference(STUDY_FILE, target, tmp_path)
+        publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path)
     for run in plan.final_runs:
         if not (tmp_path / run.folder).exists():
             write_run(tmp_path, run, [0.5, 0.25])
-    folder = publish_reference(STUDY_FILE, target, tmp_path)
+    folder = publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path)
     assert [json.loads(line)["folder"] for line in (folder / "runs.jsonl").read_text().splitlines()] == folders
     assert len(folders) == 4 and (folder / "tables/layers.tex").is_file()

@@ -8,8 +8,8 @@ from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation import ranking
 from mmrepro.evaluation.ranking import NO_ITEM, RankedLists, make_scorer, rank, top_k
-from mmrepro.ops.interactions import Interactions
 from mmrepro.models.base import ItemContent, build_model
+from mmrepro.ops.interactions import Interactions
 
 NOTHING = (np.array([], dtype=np.int64), np.array([], dtype=np.int64))
 

@@ -21,7 +21,7 @@ def prepared(tmp_path: Path) -> Path:
     items = pd.DataFrame({"key": [f"I{i}" for i in range(5)], "title": ["a", "b", "c", None, "e"]})
     items.rename_axis("item").to_parquet(folder / "items.parquet")
     pd.DataFrame({"key": ["anna", "bert"]}).rename_axis("user").to_parquet(folder / "users.parquet")
-    statistics = {"dataset": "toy", "n_users": 2, "n_items": 5, "content_hash": "x"}
+    statistics = {"dataset": "toy", "n_users": 2, "n_items": 5, "content_hash": "x", "item_list_hash": "y"}
     (folder / "statistics.json").write_text(json.dumps(statistics))
     return folder.parent
 

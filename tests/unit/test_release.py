@@ -15,6 +15,7 @@ from snakemake.persistence.file import FilePersistence
 from mmrepro.errors import MmreproError
 from mmrepro.housekeeping.release import METADATA, RECORD, _read_record, _record_file, restore, track_raw
 from mmrepro.records.files import file_sha256
+from mmrepro.study.resolve import plan_of_file
 
 URL = "https://example.org/shop.inter"
 
@@ -105,26 +106,29 @@ def test_what_dvc_refuses_is_one_line(tmp_path: Path) -> None:
 def test_a_study_without_a_release_is_not_restored(tmp_path: Path) -> None:
     make_root(tmp_path)
     with pytest.raises(MmreproError, match=r"^data/releases/hand\.json: no such file; check out a commit"):
-        restore(STUDY_FILE, tmp_path)
+        restore(plan_of_file(STUDY_FILE, tmp_path), STUDY_FILE, tmp_path)
 
 
 def test_what_was_not_pulled_is_named(pulled: Path) -> None:
     (pulled / "data/raw/toy-a/MANIFEST.json").unlink()
     with pytest.raises(MmreproError, match=r"^data/raw/toy-a/MANIFEST\.json: not there; run `dvc pull` first$"):
-        restore(STUDY_FILE, pulled)
+        restore(plan_of_file(STUDY_FILE, pulled), STUDY_FILE, pulled)
 
 
 def test_what_is_not_the_release_s_is_refused_and_leaves_no_record(pulled: Path) -> None:
     write_raw(pulled, "mirror")
     with pytest.raises(MmreproError, match=r"^data/raw/toy-a/MANIFEST\.json: not the file of the release; remove it"):
-        restore(STUDY_FILE, pulled)
+        restore(plan_of_file(STUDY_FILE, pulled), STUDY_FILE, pulled)
     assert not (pulled / ".snakemake").exists()
 
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text("cut")], ids=["missing", "altered"])
 def test_a_raw_file_that_is_not_as_listed_is_named(pulled: Path, change) -> None:
     change(pulled / "data/raw/toy-a/shop.inter")
-    for command in (lambda: restore(STUDY_FILE, pulled), lambda: track_raw(["toy-a"], pulled)):
+    for command in (
+        lambda: restore(plan_of_file(STUDY_FILE, pulled), STUDY_FILE, pulled),
+        lambda: track_raw(["toy-a"], pulled),
+    ):
         with pytest.raises(MmreproError, match=r"^data/raw/toy-a/shop\.inter: not there as MANIFEST\.json lists it"):
             command()
     assert not (pulled / ".snakemake").exists()

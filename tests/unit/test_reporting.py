@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from mmrepro.errors import MmreproError
 from mmrepro.housekeeping.publish import show
 from mmrepro.reporting.figures.degrees import at_least, draw_degrees
-from mmrepro.reporting.products import table_files
 from mmrepro.reporting.render import Block, Cell, Table, to_latex, to_markdown
+from mmrepro.study.products import table_files
 
 
 def test_a_table_of_nothing_can_be_built(tmp_path: Path) -> None:
@@ -37,7 +37,8 @@ def test_a_table_of_nothing_can_be_built(tmp_path: Path) -> None:
 
 
 def files(folder: Path) -> dict[Path, bytes]:
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    written = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "measures")
+    return {path.relative_to(folder): path.read_bytes() for path in written}
 
 
 def test_building_twice_gives_the_same_bytes_and_exactly_the_listed_files(tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ def test_summary_has_six_digits_and_the_codes_of_the_runs(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "no JSON object"), ("[]", "no JSON object"), ('{"status": "finished"}', "no value test.recall_at_10")],
+    [("{", "no JSON object"), ("[]", "no JSON object")],
 )
 def test_a_broken_record_is_one_clear_line(tmp_path: Path, content: str, message: str) -> None:
     plan = make_root(tmp_path)
@@ -158,10 +159,27 @@ def test_a_broken_record_is_one_clear_line(tmp_path: Path, content: str, message
     assert "\n" not in str(error.value)
 
 
-def test_missing_per_user_metrics_are_one_clear_line(whole: Path) -> None:
-    next(iter(sorted(whole.glob("results/runs/toy-a/*/cm3/*/seed1/per_user.parquet")))).unlink()
-    with pytest.raises(MmreproError, match=r"seed1/per_user\.parquet.*run the study again"):
+def test_missing_measures_of_users_are_one_clear_line(whole: Path) -> None:
+    (whole / "results/hand/measures/toy-a.parquet").unlink()
+    with pytest.raises(MmreproError, match=r"measures/toy-a\.parquet.*run the study again"):
         build_hand_made(whole)
+
+
+def test_a_metric_that_was_not_measured_is_one_clear_line(whole: Path) -> None:
+    path = whole / "results/hand/measures/toy-b.json"
+    known = json.loads(path.read_text())
+    del known["runs"][next(iter(known["runs"]))]["test"]["recall_at_10"]
+    path.write_text(json.dumps(known))
+    with pytest.raises(MmreproError, match=r"toy-b\.json: no value test\.recall_at_10; delete the file and run"):
+        build_hand_made(whole)
+
+
+def test_a_run_that_was_not_measured_is_a_hole(whole: Path) -> None:
+    path = whole / "results/hand/measures/toy-b.json"
+    known = json.loads(path.read_text())
+    del known["runs"][next(name for name in known["runs"] if "/cm3/" in name)]
+    path.write_text(json.dumps(known))
+    assert "1 of 2 seeds" in (build_hand_made(whole) / "tables/main.md").read_text()
 
 
 def test_show_prints_the_main_table_and_says_stale_when_the_code_has_changed(whole: Path) -> None:

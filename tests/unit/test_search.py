@@ -14,8 +14,9 @@ from mmrepro.config.protocol import Protocol
 from mmrepro.config.run import RunSpec
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import read_json, write_json
-from mmrepro.records.fingerprint import training_fingerprint
+from mmrepro.study.kinds import training_code
 from mmrepro.study.layout import Layout
+from mmrepro.study.plan import Plan
 from mmrepro.study.resolve import plan_of_file
 from mmrepro.study.space import SequentialSearch, combinations, shuffled
 from mmrepro.training.selection import select
@@ -26,8 +27,8 @@ SPACE: dict[str, list[Any]] = {"gamma": [0.5, 0.7, 0.9], "n_layers": [1, 2]}
 SEARCH: dict[str, Any] = {"seed": 7, "space": {"cm3": SPACE}}
 
 
-def values_of(trials: Any, *names: str) -> list[tuple[Any, ...]]:
-    return [tuple(trial.spec.parameters[name] for name in names) for trial in trials]
+def values_of(study: Plan, trials: Any, *names: str) -> list[tuple[Any, ...]]:
+    return [tuple(study.parameters_of(trial.spec)[name] for name in names) for trial in trials]
 
 
 @pytest.mark.parametrize(
@@ -64,10 +65,10 @@ def test_published_studies_plan_the_trials_that_their_files_name(name: str) -> N
     study, space = plan_of_file(path, ROOT, comparisons={}), load_yaml(ROOT / path)["search"]["space"]
     for selection in study.selections:
         values = [dict(zip(space[selection.model], v, strict=True)) for v in itertools.product(*space[selection.model].values())]  # fmt: skip
-        assert [dict(zip(selection.searched, v, strict=True)) for v in values_of(selection.trials, *selection.searched)] == values  # fmt: skip
+        assert [dict(zip(selection.searched, v, strict=True)) for v in values_of(study, selection.trials, *selection.searched)] == values  # fmt: skip
     for trial in (selection.trials[-1] for selection in study.selections):
         model, parameters = trial.spec.model, study.study.parameters.get(trial.spec.model, {})
-        chosen = {key: trial.spec.parameters[key] for key in space[model]}
+        chosen = {key: study.parameters_of(trial.spec)[key] for key in space[model]}
         alone = plan_of_file(
             path, ROOT, comparisons={}, search=None, models=[model], protocols={"fair": {}},
             parameters={"all": study.study.parameters["all"], model: {**parameters, **chosen}},
@@ -82,7 +83,7 @@ def test_space_is_the_models_own_unless_the_study_has_one() -> None:
     by_model = {selection.model: selection for selection in study.selections}
     assert set(by_model) == {"lightgcn", "cm3"}  # popularity has none
     assert by_model["cm3"].searched == tuple(own)
-    assert values_of(by_model["cm3"].trials, *own) == list(itertools.product(*own.values()))
+    assert values_of(study, by_model["cm3"].trials, *own) == list(itertools.product(*own.values()))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_a_sequential_search_is_one_job_whose_trials_the_plan_reads_from_its_fil
     from mmrepro.study.resolve import make_plan
 
     after = make_plan(before.study, tmp_path, str(path))
-    assert values_of(after.trials, "gamma", "n_layers") == [(0.9, 1), (0.5, 2)]
+    assert values_of(after, after.trials, "gamma", "n_layers") == [(0.9, 1), (0.5, 2)]
     assert folders(after.trials) < folders(grid.trials)
     assert selection.sequential.trial_with(rows[1]["parameters"]) == after.trials[1].spec
 
@@ -174,11 +175,10 @@ WIDE: dict[str, list[Any]] = {
 
 def settings(budget: int, space: dict[str, list[Any]] = WIDE, seed: int = 3, protocol: Protocol = Protocol()) -> SequentialSearch:  # fmt: skip
     spec = RunSpec(
-        purpose="trial", dataset="planted", features=None, model="bpr",
+        purpose="trial", dataset="planted", model="bpr", protocol=protocol,
         parameters={**SMALL, "max_epochs": 1, **{name: values[0] for name, values in space.items()}},
-        protocol=protocol, threads=1, cutoffs=(20,),
     )  # fmt: skip
-    return SequentialSearch(trial=spec, space=space, budget=budget, seed=seed)
+    return SequentialSearch(trial=spec, space=space, defaults={}, budget=budget, seed=seed)
 
 
 def quality(parameters: dict[str, Any]) -> float:
@@ -198,8 +198,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     def train(spec: RunSpec, seed: int, prepared: Path, features: Path | None, folder: Path) -> None:
         data = {"interactions": read_json(prepared / "statistics.json")["content_hash"]}
         record = {
-            "parameters": spec.parameters, "protocol": spec.protocol.model_dump(mode="json"), "epochs": 1,
-            "valid": {"recall_at_20": quality(spec.parameters)}, "code": training_fingerprint(spec.model), "data": data,
+            "parameters": spec.parameters, "watch": spec.watch, "protocol": spec.protocol.model_dump(mode="json"), "epochs": 1,
+            "valid": {"recall_at_20": quality(spec.parameters)}, "code": training_code(spec.model, spec.watch), "data": data,
         }  # fmt: skip
         write_json(folder / "run.json", record)
         found.append(folder)

@@ -14,8 +14,10 @@ from hand_made import (
 )
 
 from mmrepro.reporting.figures.search import best_so_far
-from mmrepro.reporting.products import SEARCH_FIGURE, table_files
 from mmrepro.study.plan import Plan
+from mmrepro.study.products import table_files
+
+SEARCH_FIGURE = Path("figures/search.svg")
 
 
 def test_times_stand_in_the_cost_table_and_nowhere_else(whole: Path) -> None:

@@ -4,9 +4,11 @@ import pytest
 from hand_made import ABLATION, CODE, USERS, make_root, write_run
 
 from mmrepro.reporting.figures.sensitivity import draw_sensitivity
-from mmrepro.reporting.products import SENSITIVITY_FIGURE, sensitivities, table_files
 from mmrepro.reporting.tables.comparisons import comparison_frame
 from mmrepro.study.plan import Plan
+from mmrepro.study.products import sensitivities, table_files
+
+SENSITIVITY_FIGURE = Path("figures/sensitivity.svg")
 
 GAMMA = {f"gamma {value}": {"parameters": {"gamma": value}} for value in (0.9, 0.1)}
 

@@ -5,8 +5,14 @@ from pathlib import Path
 from filelock import FileLock
 from hand_made import STUDY_FILE, USERS, make_root, write_alignment, write_all, write_probe, write_run, write_winner
 
-from mmrepro.housekeeping.status import log_file, status
+from mmrepro.housekeeping.status import status
 from mmrepro.study.layout import Layout
+from mmrepro.study.plan import Plan
+from mmrepro.study.resolve import plan_of_file
+
+
+def log_of(plan: Plan, product: Path) -> Path:
+    return next(job.log for job in plan.jobs if job.product in (product, product / "run.json"))
 
 
 def counts(text: str, name: str) -> list[int]:
@@ -16,7 +22,7 @@ def counts(text: str, name: str) -> list[int]:
 
 def test_nothing_done_yet(tmp_path: Path) -> None:
     make_root(tmp_path)
-    text = status(STUDY_FILE, tmp_path)
+    text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
     assert counts(text, "final runs") == [0, 0, 0, 10, 10]  # done, running, failed, left, all
     assert "remaining: no estimate yet" in text
 
@@ -26,9 +32,9 @@ def test_all_done(tmp_path: Path) -> None:
     write_all(tmp_path, plan)
     for probe in plan.probes:
         write_probe(tmp_path, probe, 0.5)
-    text = status(STUDY_FILE, tmp_path)
+    text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
     assert counts(text, "final runs") == [10, 0, 0, 0, 10]
-    assert "nothing is left to train or to measure" in text
+    assert "nothing is left to train or to probe" in text
 
 
 def test_running_failed_and_left_are_told_apart(tmp_path: Path) -> None:
@@ -37,14 +43,14 @@ def test_running_failed_and_left_are_told_apart(tmp_path: Path) -> None:
     for run in (running, killed):
         (tmp_path / run.folder).mkdir(parents=True)
         (tmp_path / run.folder / ".lock").touch()  # what a killed job leaves behind is no lock
-    log = tmp_path / log_file(failed.folder)
+    log = tmp_path / log_of(plan, failed.folder)
     log.parent.mkdir(parents=True)
     log.write_text("one\ntwo\n\n 10%|#\r 90%|#########\nthree\nfour\nfive\nmmrepro: loss is NaN\n")
     with FileLock(tmp_path / running.folder / ".lock"):
-        text = status(STUDY_FILE, tmp_path)
+        text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
     assert counts(text, "final runs") == [0, 1, 1, 8, 10]
-    assert f"running: {running.folder.as_posix()}" in text
-    shown = text.split(f"failed: {failed.folder.as_posix()}\n")[1].splitlines()
+    assert f"running: {running.record.as_posix()}" in text
+    shown = text.split(f"failed: {failed.record.as_posix()}\n")[1].splitlines()
     assert shown == ["     90%|#########", "    three", "    four", "    five", "    mmrepro: loss is NaN"]
 
 
@@ -56,18 +62,18 @@ def test_a_lock_held_by_another_process_is_seen_and_left_alone(tmp_path: Path) -
     with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        assert counts(status(STUDY_FILE, tmp_path), "final runs")[1] == 1
+        assert counts(status(plan_of_file(STUDY_FILE, tmp_path), tmp_path), "final runs")[1] == 1
         process.communicate("\n")
     assert process.returncode == 0
-    assert counts(status(STUDY_FILE, tmp_path), "final runs")[1] == 0
+    assert counts(status(plan_of_file(STUDY_FILE, tmp_path), tmp_path), "final runs")[1] == 0
 
 
 def test_a_log_lies_where_the_workflow_puts_it(tmp_path: Path) -> None:
     plan = make_root(tmp_path, models=["popularity", "cm3"], features={"default": "alignrec-miniature"})
     run, probe, encoder = plan.runs[0], plan.probes[0], plan.alignments[0]
-    assert log_file(run.folder).as_posix() == f"logs/runs/toy-a/none/popularity/{run.spec.hash}/seed0.log"
-    assert log_file(probe.path).as_posix() == "logs/probes/toy-a/alignrec-miniature.log"
-    assert log_file(encoder.folder).as_posix() == "logs/align_content/toy-a/alignrec-miniature/unified.log"
+    assert log_of(plan, run.folder).as_posix() == f"logs/runs/toy-a/none/popularity/{run.spec.hash}/seed0.log"
+    assert log_of(plan, probe.path).as_posix() == "logs/probes/toy-a/alignrec-miniature.log"
+    assert log_of(plan, encoder.folder).as_posix() == "logs/align_content/toy-a/alignrec-miniature/unified.log"
 
 
 def test_estimate_prefers_runs_of_the_same_data_set(tmp_path: Path) -> None:
@@ -77,7 +83,7 @@ def test_estimate_prefers_runs_of_the_same_data_set(tmp_path: Path) -> None:
         wall = seconds.get((run.spec.dataset, run.spec.model, run.seed))
         if wall is not None:
             write_run(tmp_path, run, USERS["cm3"][0], wall_seconds=wall)
-    text = status(STUDY_FILE, tmp_path)
+    text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
     # left: cm3 seed 1 on each data set, 10 and 30 minutes; popularity on both, nothing known
     assert "about 40 min, one job after another, and 2 jobs with no estimate yet" in text
 
@@ -87,7 +93,9 @@ def test_estimate_falls_back_to_the_same_model_on_other_data_sets(tmp_path: Path
     for run in plan.runs:
         if run.spec.dataset == "toy-a":
             write_run(tmp_path, run, USERS["cm3"][0], wall_seconds=3600.0 * (1 + run.seed))
-    assert "about 3 h 00 min, one job after another" in status(STUDY_FILE, tmp_path)  # two runs of 1.5 h on average
+    assert "about 3 h 00 min, one job after another" in status(
+        plan_of_file(STUDY_FILE, tmp_path), tmp_path
+    )  # two runs of 1.5 h on average
 
 
 def test_trials_are_counted_apart_and_an_outdated_final_is_left_not_failed(tmp_path: Path) -> None:
@@ -96,12 +104,12 @@ def test_trials_are_counted_apart_and_an_outdated_final_is_left_not_failed(tmp_p
     )
     write_winner(tmp_path, plan, {"n_layers": 2})
     write_all(tmp_path, plan)
-    log = tmp_path / log_file(plan.runs[0].folder)
+    log = tmp_path / log_of(plan, plan.runs[0].folder)
     log.parent.mkdir(parents=True)
     log.write_text("finished\n")
     write_winner(tmp_path, plan, {"n_layers": 3})
     write_run(tmp_path, plan.trials[0], [0.5])
-    text = status(STUDY_FILE, tmp_path)
+    text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
     assert counts(text, "trials") == [1, 0, 0, 1, 2]
     assert counts(text, "final runs") == [0, 0, 0, 2, 2]
 
@@ -109,20 +117,20 @@ def test_trials_are_counted_apart_and_an_outdated_final_is_left_not_failed(tmp_p
 def test_pretrainings_and_probes_are_counted_and_a_pretraining_predicts_the_next(tmp_path: Path) -> None:
     plan = make_root(tmp_path, models=["cm3"], features={"default": "alignrec-miniature"})
     first, second = plan.alignments
-    assert counts(status(STUDY_FILE, tmp_path), "pre-trainings") == [0, 0, 0, 2, 2]
+    assert counts(status(plan_of_file(STUDY_FILE, tmp_path), tmp_path), "pre-trainings") == [0, 0, 0, 2, 2]
     write_alignment(tmp_path, first, wall_seconds=1800.0)
     write_probe(tmp_path, plan.probes[0], 0.5)
-    log = tmp_path / log_file(plan.probes[1].path)
+    log = tmp_path / log_of(plan, plan.probes[1].path)
     log.parent.mkdir(parents=True)
     log.touch()  # it runs, or was killed
     (tmp_path / second.folder).mkdir(parents=True)
     with FileLock(tmp_path / second.folder / ".lock"):
-        text = status(STUDY_FILE, tmp_path)
+        text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
     assert counts(text, "pre-trainings") == [1, 1, 0, 0, 2]
     assert counts(text, "probes") == [1, 0, 0, 1, 2]
     assert "about 30 min, one job after another, and 5 jobs with no estimate yet" in text  # a probe and four runs
     log.write_text("mmrepro: no such table\n")
-    text = status(STUDY_FILE, tmp_path)
+    text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
     assert counts(text, "probes") == [1, 0, 1, 0, 2]
     assert text.endswith(f"failed: {plan.probes[1].path.as_posix()}\n    mmrepro: no such table")
 
@@ -135,11 +143,11 @@ def test_a_search_that_makes_its_own_trials_is_one_job_until_it_ends(tmp_path: P
     trial = tmp_path / Layout.run(selection.sequential.trial_with({"n_layers": 3}), selection.sequential.seed)
     trial.mkdir(parents=True)
     with FileLock(trial / ".lock"):
-        text = status(STUDY_FILE, tmp_path)
+        text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
     assert counts(text, "searches") == [0, 1, 0, 0, 1]
     assert "trials" not in text
-    assert counts(status(STUDY_FILE, tmp_path), "searches") == [0, 0, 0, 1, 1]
+    assert counts(status(plan_of_file(STUDY_FILE, tmp_path), tmp_path), "searches") == [0, 0, 0, 1, 1]
     write_winner(tmp_path, plan, {"n_layers": 3}, trials=[{"parameters": {"n_layers": 3}}])
-    text = status(STUDY_FILE, tmp_path)
+    text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
     assert counts(text, "searches") == [1, 0, 0, 0, 1]
     assert counts(text, "trials") == [0, 0, 0, 1, 1]

@@ -6,42 +6,52 @@ from typing import Any
 import filelock
 import pytest
 import torch
-from planted import assert_same_run, planted_model, planted_trainer, same_evaluations, same_parameters, without_seconds
+from planted import (
+    assert_same_run,
+    planted_model,
+    planted_trainer,
+    recall_at_20,
+    same_lists,
+    same_parameters,
+    without_seconds,
+)
 
 from mmrepro.config.protocol import Protocol, ProtocolConfig
 from mmrepro.config.run import RunSpec
 from mmrepro.errors import MmreproError
 from mmrepro.runtime.checkpoint import Checkpoint
-from mmrepro.training.run import set_threads, train
+from mmrepro.runtime.devices import fix_threads
+from mmrepro.training.run import train
 
 FAIR, RELEASED = Protocol(), ProtocolConfig(base="released").resolve()
 
 TWO_THREADS = """
 import hashlib
 import numpy as np, pandas as pd, torch
-from mmrepro.config import Protocol
+from mmrepro.config.protocol import Protocol
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.evaluation.evaluator import Evaluator
-from mmrepro.ops.interactions import Interactions
 from mmrepro.models.base import ItemContent, build_model, model_class
 from mmrepro.ops.neighbours import nearest_neighbours
-from mmrepro.training.trainer import Trainer, seed_everything
+from mmrepro.runtime.seeds import seed_everything
+from mmrepro.training.released import Behaviour
+from mmrepro.training.trainer import Settings, Trainer
 
 torch.set_num_threads(2)
 rng = np.random.default_rng(0)
 frame = pd.DataFrame({"user": rng.integers(0, 900, 9000), "item": rng.integers(0, 400, 9000)}).drop_duplicates()
 frame["split"] = np.where(np.arange(len(frame)) % 9 == 0, "valid", "train")
 data = PreparedDataset("random", 900, 400, "0", frame)
-pairs = Interactions(*data.pairs("train"), 900, 400)
 features = {m: torch.from_numpy(rng.normal(size=(400, 64)).astype("f")) for m in ("image", "text")}
 content = ItemContent(features, {m: nearest_neighbours(x, 10)[0] for m, x in features.items()})
 print(torch.get_num_threads())
 for name in ("lightgcn", "cm3"):
     seed_everything(0)
-    model = build_model(name, pairs, content, {"max_epochs": 2}, Protocol())
-    outcome = Trainer(model, pairs, Evaluator(data, Protocol()), model_class(name).Parameters(max_epochs=2),
-                      Protocol(), seed=0, cutoffs=(20,), depth=20, splits=("valid",)).fit()
-    digest = hashlib.sha256(outcome.evaluations["valid"].lists.scores.tobytes())
+    model = build_model(name, data.of("train"), content, {"max_epochs": 2}, Protocol())
+    parameters = model_class(name).Parameters(max_epochs=2)
+    outcome = Trainer(model, Evaluator(data, Protocol()), parameters, Behaviour.of(Protocol(), model, parameters),
+                      Settings(0, splits=("valid",), depth=20)).fit()
+    digest = hashlib.sha256(outcome.lists["valid"].scores.tobytes())
     for value in model.state_dict().values():
         digest.update(value.numpy().tobytes())
     print(digest.hexdigest())
@@ -57,7 +67,7 @@ def test_two_runs_of_one_seed_are_equal_bit_for_bit_and_another_seed_is_not(name
     first, second, other = (planted_trainer(name, FAIR, seed=seed) for seed in (3, 3, 4))
     outcome = first.fit()
     assert_same_run(first, outcome, second, second.fit())
-    assert not same_evaluations(outcome, other.fit())
+    assert not same_lists(outcome, other.fit())
 
 
 @pytest.mark.slow
@@ -74,7 +84,7 @@ def test_training_learns_the_planted_structure(name: str) -> None:
     recall = [record["valid"]["recall_at_20"] for record in outcome.history]
     assert outcome.history[-1]["loss"] < outcome.history[0]["loss"]
     assert max(recall) > recall[0]
-    assert outcome.evaluations["valid"].means["recall_at_20"] == max(recall)
+    assert recall_at_20(outcome, "valid") == max(recall)
 
 
 @pytest.mark.parametrize(("stop_when", "last_epoch"), [("reaches", 5), ("exceeds", 6)])
@@ -194,30 +204,25 @@ def test_bfloat16_is_in_force_where_the_model_has_matrix_products() -> None:
 
 
 def test_test_is_ranked_only_when_asked_for() -> None:
-    trainer = planted_trainer("bpr", FAIR)
-    trainer.splits = ("valid",)
-    assert list(trainer.fit().evaluations) == ["valid"]
+    assert list(planted_trainer("bpr", FAIR, splits=("valid",)).fit().lists) == ["valid"]
 
 
 def test_the_model_left_behind_is_the_one_that_was_evaluated() -> None:
     trainer = planted_trainer("bpr", FAIR, scripted=[0.1, 0.9, 0.3, 0.2], max_epochs=4)
     outcome = trainer.fit()
     until_best = planted_trainer("bpr", FAIR, scripted=[0.1, 0.9], max_epochs=2)
-    assert same_evaluations(outcome, until_best.fit())
+    assert same_lists(outcome, until_best.fit())
     assert same_parameters(trainer.model, until_best.model)
 
 
 def test_threads_that_are_not_to_be_had_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0}, raising=False)
     with pytest.raises(MmreproError, match=r"threads: 2, but 1 are to be had; lower `threads`"):
-        set_threads(2)
+        fix_threads(2)
 
 
 def test_a_run_folder_in_use_is_refused(tmp_path: Path) -> None:
-    spec = RunSpec(
-        purpose="final", dataset="planted", features=None, model="bpr", parameters={}, protocol=FAIR, threads=1,
-        cutoffs=(20,),
-    )  # fmt: skip
+    spec = RunSpec(purpose="final", dataset="planted", model="bpr")
     with (
         filelock.FileLock(tmp_path / ".lock"),
         pytest.raises(MmreproError, match=f"{tmp_path}: another process writes to this run"),

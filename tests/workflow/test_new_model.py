@@ -39,8 +39,7 @@ class MeanContent(Model):
     features: Tensor
 
     def __init__(
-        self, interactions: Interactions, content: ItemContent, parameters: MeanContentParameters,
-        protocol: Protocol,
+        self, interactions: Interactions, content: ItemContent, parameters: MeanContentParameters
     ) -> None:
         super().__init__()
         self.parameters_, self.n_users = parameters, interactions.n_users
@@ -57,7 +56,7 @@ class MeanContent(Model):
         difference = items.index_select(0, batch.positives) - items.index_select(0, batch.negatives)
         return {"bpr": bpr((users.index_select(0, batch.users) * difference).sum(dim=1))}
 
-    def embed(self, draw: bool = False) -> tuple[Tensor, Tensor]:
+    def embed(self) -> tuple[Tensor, Tensor]:
         """Return the means of users' items, and the items."""
         items = self.projection(self.features) * self.parameters_.sharpness
         nodes = nn.functional.pad(items, (0, 0, self.n_users, 0))
@@ -65,7 +64,7 @@ class MeanContent(Model):
 '''
 CONFIG = {
     "model": "meancontent", "title": "Mean of content", "citation": "none", "source": "chosen by hand",
-    "uses_features": True, "defaults": {"sharpness": 2.0}, "search_space": {"sharpness": [1.0, 2.0]},
+    "search_space": {"sharpness": [1.0, 2.0]},
 }  # fmt: skip
 STUDY = {
     "study": "toy", "title": "Toy", "datasets": ["mini-baby"], "models": ["popularity", "meancontent"], "focus": "meancontent",

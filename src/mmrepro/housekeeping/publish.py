@@ -54,7 +54,7 @@ def publish_reference(plan: Plan, output: Path, root: Path = Path(), allow_parti
     """
     found = {job: job_record(job, root) for job in _recorded(plan)}
     if not allow_partial:
-        _refuse_holes([job.product for job, record in found.items() if record is None])
+        _refuse_holes([_place(job) for job, record in found.items() if record is None])
     finished = {job: record for job, record in found.items() if record is not None}
     _refuse_unclear_code(finished)
     folder = output / plan.study.study

@@ -141,11 +141,7 @@ def _estimate(jobs: Sequence[Progress]) -> str:
     long = [p for p in jobs if p.job.of_kind.records or p.job.of_kind.sequential]
     waiting = [progress for progress in long if progress.state != "done"]
     if not waiting:
-        return (
-            "nothing is left to train or to measure"
-            if all(p.state == "done" for p in jobs)
-            else "nothing is left to train"
-        )
+        return "nothing is left to train or to probe"
     total, unknown = 0.0, 0
     for progress in waiting:
         found = next((times[key] for key in progress.alike if key in times), None)

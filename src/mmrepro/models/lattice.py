@@ -33,7 +33,9 @@ class LatticeParameters(ContentParameters):
     neighbours: int = Field(10, ge=1, description="items a row of an item graph, the item itself included")
     item_graph_share: float = Field(0.9, ge=0, le=1, description="of the frozen graphs; the learned graph has the rest")
     reg_weight: float = Field(1e-4, ge=0, description="of the squared norms of the batch's vectors")
-    learning_rate_decay: float = Field(0.96, gt=0, le=1, description="factor reached after `learning_rate_decay_epochs`")
+    learning_rate_decay: float = Field(
+        0.96, gt=0, le=1, description="factor reached after `learning_rate_decay_epochs`"
+    )
     trainable_features: bool = Field(True, description="fine-tune the item features, as the program does")
 
 

@@ -31,7 +31,9 @@ class MGCNParameters(ContentParameters):
     content_id_weight: float = Field(0.01, ge=0, description="of the contrast of content with ID vectors")
     reg_weight: float = Field(1e-4, ge=0, description="of the squared norms of the batch's vectors")
     temperature: float = Field(0.2, gt=0, description="of the contrast")
-    learning_rate_decay: float = Field(0.96, gt=0, le=1, description="factor reached after `learning_rate_decay_epochs`")
+    learning_rate_decay: float = Field(
+        0.96, gt=0, le=1, description="factor reached after `learning_rate_decay_epochs`"
+    )
     trainable_features: bool = Field(True, description="fine-tune the item features, as the program does")
 
 

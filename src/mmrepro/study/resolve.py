@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,17 @@ def plan_of_file(path: Path, root: Path = Path(), **changes: Any) -> Plan:
     if isinstance(data, dict):
         data.update(changes)
     return make_plan(validate(StudyConfig, data, str(path)), root, str(path))
+
+
+def plans_of_files(paths: Sequence[Path], root: Path = Path()) -> tuple[list[Plan], list[str]]:
+    """Return the studies that can be resolved, and why others cannot."""
+    plans, problems = [], []
+    for path in paths:
+        try:
+            plans.append(plan_of_file(path.absolute() if path.is_file() else path, root))
+        except MmreproError as error:
+            problems.append(str(error))
+    return plans, problems
 
 
 def _check_keys(study: StudyConfig, root: Path, origin: str) -> None:
@@ -181,7 +193,7 @@ class _Builder:
         if not search or not space or not search.on(dataset):
             return final, None
         name = search.name or self.study.study
-        final = _waiting(final, name, tuple(space))
+        final = _waiting(final, name, tuple(sorted(space)))
         path = Layout.selection(name, final)
         if path not in self.selections:
             self.selections[path] = self._selection(path, name, final, protocol_name)

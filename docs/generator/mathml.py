@@ -1,0 +1,41 @@
+"""Formulas as MathML, which browsers show by themselves: the built pages need neither a network nor scripts for them."""
+
+from __future__ import annotations
+
+from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.writers.html5 import HTML5Translator
+
+LOGGER = logging.getLogger(__name__)
+
+
+def mathml(node: nodes.Element, block: bool) -> str:
+    """Return a formula as MathML; one that cannot be converted is a warning, and shown as it was written."""
+    text = node.astext().strip()
+    try:
+        return tex2mathml(text, as_block=block)
+    except MathError as error:
+        LOGGER.warning("formula %r: %s", text, error, location=node)
+        return f"<code>{nodes.unescape(text)}</code>"
+
+
+def visit_math(self: HTML5Translator, node: nodes.math) -> None:
+    """Write a formula in a sentence."""
+    self.body.append(mathml(node, block=False))
+    raise nodes.SkipNode
+
+
+def visit_displaymath(self: HTML5Translator, node: nodes.math_block) -> None:
+    """Write a formula that stands by itself, with the target of its label."""
+    target = f' id="{node["ids"][0]}"' if node.get("ids") else ""
+    self.body.append(f'<div class="math"{target}>{mathml(node, block=True)}</div>\n')
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the renderer."""
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_displaymath, None))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
