@@ -272,7 +272,7 @@ def minutes(
             seconds = 5 + _epoch_seconds(size, widths, model) * (epochs if STEP_SECONDS.get(model, 1) else 1)
             seconds += CUBIC_SECONDS.get(model, 0.0) * size.items**3
         case "measure":  # a run
-            seconds = MEASURE_SECONDS * size.users
+            seconds = 0.3 + MEASURE_SECONDS * size.users
         case _:
             seconds = 20
     return seconds / 60
