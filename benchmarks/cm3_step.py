@@ -21,8 +21,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from mmrepro.config.protocol import Protocol
 from mmrepro.models import cm3
-from mmrepro.ops.interactions import Interactions
 from mmrepro.models.base import Batch, ItemContent
+from mmrepro.ops.interactions import Interactions
 from mmrepro.runtime.seeds import seed_everything
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
 

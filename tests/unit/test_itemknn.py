@@ -10,7 +10,7 @@ from mmrepro.models.base import ItemContent, build_model, model_class
 from mmrepro.models.itemknn import ItemKNN
 from mmrepro.ops.cooccurrence import BYTES_PER_CELL, cooccurrence_blocks
 from mmrepro.ops.interactions import Interactions
-from mmrepro.training.trainer import fit_closed_form
+from mmrepro.training.trainer import Settings, fit_closed_form
 
 BOUGHT = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 0), (3, 2)]  # item 3 is cold, user 4 has nothing
 
@@ -106,9 +106,10 @@ def test_cooccurrences_come_in_blocks_within_the_bound_and_count_repeated_pairs_
 def test_closed_forms_beat_popularity_on_planted_tastes(name: str) -> None:
     def recall(model: str) -> float:
         built = build_model(model, training_pairs(planted_dataset()), ItemContent(), {}, Protocol())
-        outcome = fit_closed_form(built, Evaluator(planted_dataset(), Protocol()), (10,), 10, ("valid",))
+        evaluator = Evaluator(planted_dataset(), Protocol())
+        outcome = fit_closed_form(built, evaluator, Settings(0, cutoff=10, splits=("valid",), depth=10))
         assert outcome.embeddings is None
-        return outcome.evaluations["valid"].means["recall_at_10"]
+        return evaluator.value(outcome.lists["valid"], "valid", "recall", 10)
 
     assert model_class(name).closed_form
     assert recall(name) > recall("popularity") + 0.05

@@ -8,9 +8,9 @@ from checkout import ROOT, Checkout
 
 from mmrepro.columns import Columns
 from mmrepro.config.files import load_feature_set
-from mmrepro.config.protocol import Protocol
 from mmrepro.config.run import RunSpec
 from mmrepro.datasets.interactions import load_items
+from mmrepro.evaluation.measure import measure
 from mmrepro.features.derived import derive_table
 from mmrepro.features.item_graph import build_item_graph
 from mmrepro.features.matrix import FeatureMatrix
@@ -28,11 +28,13 @@ def mean_ndcg(prepared: Path, model: str, features: Path | None, output: Path) -
     spec = RunSpec(
         purpose="final", dataset=DATASET, features=features and FEATURES, modalities=MODALITIES if features else (),
         model=model, parameters={**PARAMETERS, **({"neighbours": NEIGHBOURS} if features else {})},
-        protocol=Protocol(), threads=1, cutoffs=(20,),
     )  # fmt: skip
     for seed in SEEDS:
         train(spec, seed, prepared, features, output / f"seed{seed}")
-    return float(np.mean([read_json(output / f"seed{seed}/run.json")["test"]["ndcg_at_20"] for seed in SEEDS]))
+    names = [f"seed{seed}" for seed in SEEDS]
+    measure(prepared, names, output / "measures.json", (20,), output)
+    measured = read_json(output / "measures.json")["runs"]
+    return float(np.mean([measured[name]["test"]["ndcg_at_20"] for name in names]))
 
 
 def shuffled_among_items(prepared: Path, features: Path, output: Path) -> Path:

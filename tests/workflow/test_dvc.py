@@ -61,8 +61,9 @@ def add_remote(folder: Path, remote: Path) -> None:
 
 
 def release_command(checkout: Checkout, expression: str) -> str:
-    """What a function of mmrepro.release says, run in the checkout with the checkout's code."""
-    program = f"from pathlib import Path\nfrom mmrepro.release import *\nprint({expression})"
+    """What a function of mmrepro.housekeeping.release says, run in the checkout with the checkout's code."""
+    imports = "from pathlib import Path\nfrom mmrepro.housekeeping.release import *\n"
+    program = f"{imports}from mmrepro.study.resolve import plan_of_file\nprint({expression})"
     result = checkout.call(sys.executable, "-c", program)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
@@ -148,7 +149,7 @@ def released(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Ch
     leftover = checkout.folder / "data/features/mini-baby/miniature/.image-0123456789abcdef/00000.npz"
     leftover.parent.mkdir()
     leftover.touch()  # a killed extraction leaves it behind
-    said = release_command(checkout, f"release(Path('{SMOKE}'), Path())")
+    said = release_command(checkout, f"release(plan_of_file(Path('{SMOKE}')), Path('{SMOKE}'), Path())")
     shutil.rmtree(leftover.parent)
     added = next(line.split()[2:] for line in said.splitlines() if line.startswith("  git add"))
     assert sorted(added) == sorted([*(f"data/{name}.dvc" for name in DATA), "data/releases/smoke.json"])
@@ -165,7 +166,9 @@ def test_a_release_comes_back_and_nothing_is_planned(released: Checkout) -> None
     dvc(folder, "pull")
     assert hashes(folder, *DATA) == files
     assert_as_in_manifest(folder / "data/raw/mini-baby")
-    assert "11 products" in release_command(released, f"restore(Path('{SMOKE}'), Path())")
+    assert "11 products" in release_command(
+        released, f"restore(plan_of_file(Path('{SMOKE}')), Path('{SMOKE}'), Path())"
+    )
     assert released.planned() == []
 
 
@@ -176,7 +179,7 @@ def test_a_clone_elsewhere_gets_the_release_and_sees_what_has_changed_since(rele
     add_remote(clone.folder, released.folder.with_name("storage"))
     dvc(clone.folder, "pull")
     assert hashes(clone.folder, *DATA) == hashes(released.folder, *DATA)
-    release_command(clone, f"restore(Path('{SMOKE}'), Path())")
+    release_command(clone, f"restore(plan_of_file(Path('{SMOKE}')), Path('{SMOKE}'), Path())")
     planned = clone.planned()
     assert planned and all(output.startswith("results/") for output in planned)
 

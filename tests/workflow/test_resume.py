@@ -52,7 +52,7 @@ def prepared(tmp_path: Path) -> Path:
 SPEC = RunSpec(
     purpose="final", dataset="random", features="random", modalities=("image", "text"), model="cm3",
     parameters={"max_epochs": EPOCHS, "patience": EPOCHS, "neighbours": 10, "batch_size": 1024},
-    protocol=Protocol(ranking_draw="last_batch", score_with="last_batch"), threads=THREADS, cutoffs=(10, 20),
+    protocol=Protocol(ranking_draw="last_batch", score_with="last_batch"), threads=THREADS,
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ def write_study(checkout: Checkout, name: str, search: dict[str, Any]) -> None:
 
 
 def kinds(planned: list[str]) -> list[str]:
-    """What the planned jobs make: trials, searches, runs or the study's tables."""
+    """What the planned jobs make: trials, searches, runs, or under the study's name its measures and tables."""
     return sorted(path.split("/")[1].split("-")[0] for path in planned if path.startswith("results/"))
 
 
@@ -60,7 +60,7 @@ def test_final_runs_follow_when_the_winner_changes(searched: Checkout) -> None:
     other = 3 - chosen["parameters"]["n_layers"]
     try:
         path.write_text(json.dumps({**chosen, "parameters": {"n_layers": other}}))
-        assert kinds(searched.planned("--until", "tables", study="searched")) == ["runs", "searched"]
+        assert kinds(searched.planned("--until", "tables", study="searched")) == ["runs", "searched", "searched"]
     finally:
         path.write_text(json.dumps(chosen))
 
@@ -79,4 +79,4 @@ def test_a_search_in_one_job_uses_the_trials_that_are_there(searched: Checkout) 
     assert records == {path: path.stat().st_mtime_ns for path in searched.folder.glob("results/trials/**/run.json")}
     plan = plan_of_file(Path("config/studies/tpe.yaml"), searched.folder)
     assert {searched.folder / trial.folder / "run.json" for trial in plan.trials} == set(records)
-    assert kinds(searched.planned("--until", "tables", study="tpe")) == ["runs", "tpe"]
+    assert kinds(searched.planned("--until", "tables", study="tpe")) == ["runs", "tpe", "tpe"]

@@ -14,6 +14,7 @@ import pytest
 
 from mmrepro.errors import MmreproError
 from mmrepro.housekeeping.tracking import import_runs
+from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Plan, PlannedAlignment, PlannedRun, complete
 from mmrepro.study.resolve import plan_of_file
 
@@ -44,6 +45,14 @@ modalities:
 """
 
 
+def write_measures(root: Path, planned: PlannedRun, test: dict[str, float]) -> None:
+    path = root / Layout.measures("tiny", planned.spec.dataset)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(path.read_text()) if path.is_file() else {"runs": {}}
+    known["runs"][planned.folder.as_posix()] = {"valid": FINAL, "test": test}
+    path.write_text(json.dumps(known))
+
+
 def write_run(root: Path, planned: PlannedRun, **changes: object) -> None:
     spec = complete(planned, root)
     folder = root / planned.folder
@@ -61,12 +70,12 @@ def write_run(root: Path, planned: PlannedRun, **changes: object) -> None:
         "code": "f00d",
         "epochs": 3,
         "best_epoch": 2,
-        "valid": FINAL,
+        "valid": {"recall_at_20": 0.25},
         "wall_seconds": 2.5,
         "peak_gpu_memory_mb": None,
     }
     if spec.purpose == "final":
-        record["test"] = FINAL
+        write_measures(root, planned, FINAL)
     (folder / "run.json").write_text(json.dumps(record | changes))
     epochs = [
         {"epoch": n, "loss": 1 / n, "terms": {"bpr": 0.5 / n}, "learning_rate": 0.1, "valid": {"recall_at_20": n / 10}}
@@ -112,7 +121,7 @@ def root(tmp_path: Path) -> Path:
     for selection in plan.selections:
         (tmp_path / selection.path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / selection.path).write_text(json.dumps({"parameters": {"n_layers": 2}}))
-    for planned in plan.jobs:
+    for planned in plan.trainings:
         write_run(tmp_path, planned)
     for alignment in plan.alignments:
         write_alignment(tmp_path, alignment)
@@ -126,7 +135,7 @@ def database(root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def folders(plan: Plan) -> set[str]:
-    return {str(job.folder) for job in (*plan.jobs, *plan.alignments)}
+    return {str(job.folder) for job in (*plan.trainings, *plan.alignments)}
 
 
 def tracked(uri: str) -> dict:
@@ -180,26 +189,26 @@ def check_alignment(client: Any, run: Any) -> None:
 
 def test_default_database_shows_each_run_once_however_often_it_is_imported(root, database):
     plan = plan_of_file(STUDY, root)
-    assert import_runs(STUDY, root) == len(folders(plan)) == 9
+    assert import_runs(plan_of_file(STUDY, root), root) == len(folders(plan)) == 9
     check_contents(database, plan)
     before = {folder: run.info.run_id for folder, run in tracked(database).items()}
-    assert import_runs(STUDY, root) == 0
+    assert import_runs(plan_of_file(STUDY, root), root) == 0
     assert {folder: run.info.run_id for folder, run in tracked(database).items()} == before
     receipt = json.loads((root / "results/tiny/tracking.json").read_text())
-    assert receipt == {"study": "tiny", "runs": 6, "trials": 2, "alignments": 1}
+    assert receipt == {"study": "tiny", "pre-trainings": 1, "trials": 2, "final runs": 6}
 
 
 def test_a_changed_record_replaces_its_run_and_an_interrupted_import_is_completed(root, database):
     from mlflow import MlflowClient
 
     plan = plan_of_file(STUDY, root)
-    import_runs(STUDY, root)
+    import_runs(plan_of_file(STUDY, root), root)
     changed, interrupted = plan.runs[0], plan.runs[1]
-    write_run(root, changed, test=FINAL | {"recall_at_20": 0.75})
+    write_measures(root, changed, FINAL | {"recall_at_20": 0.75})
     half = tracked(database)[str(interrupted.folder)].info.run_id
     MlflowClient(tracking_uri=database).update_run(half, status="RUNNING")
     write_alignment(root, plan.alignments[0], epochs=1)
-    assert import_runs(STUDY, root) == 3
+    assert import_runs(plan_of_file(STUDY, root), root) == 3
     runs = tracked(database)
     assert runs[str(plan.alignments[0].folder)].data.metrics["cost/epochs"] == 1
     assert runs[str(changed.folder)].data.metrics["test/recall_at_20"] == 0.75
@@ -215,23 +224,23 @@ def test_runs_that_failed_are_missing_or_used_other_parameters_are_left_out(root
     write_run(root, failed, status="failed")
     (root / missing.folder / "run.json").unlink()
     write_run(root, outdated, parameters=complete(outdated, root).parameters | {"n_layers": 1})
-    assert import_runs(STUDY, root) == len(folders(plan)) - 4
+    assert import_runs(plan_of_file(STUDY, root), root) == len(folders(plan)) - 4
     left_out = {str(job.folder) for job in (failed, missing, outdated, plan.alignments[0])}
     assert set(tracked(database)) == folders(plan) - left_out | {None}
 
 
 def test_a_slice_of_a_study_is_imported_alone(root, database):
-    assert import_runs(STUDY, root, changes={"models": "popularity", "seeds": 0}) == 2
+    assert import_runs(plan_of_file(STUDY, root, **{"models": "popularity", "seeds": 0}), root) == 2
     assert {run.data.tags.get("model") for run in tracked(database).values()} == {None, "popularity"}
 
 
 def test_a_deleted_experiment_comes_back(root, database):
     from mlflow import MlflowClient
 
-    import_runs(STUDY, root)
+    import_runs(plan_of_file(STUDY, root), root)
     client = MlflowClient(tracking_uri=database)
     client.delete_experiment(client.get_experiment_by_name("tiny").experiment_id)
-    import_runs(STUDY, root)
+    import_runs(plan_of_file(STUDY, root), root)
     check_contents(database, plan_of_file(STUDY, root))
 
 
@@ -239,14 +248,14 @@ def test_a_broken_record_is_named(root, database):
     broken = root / plan_of_file(STUDY, root).runs[0].folder / "run.json"
     broken.write_text('{"status": "fin')
     with pytest.raises(MmreproError, match=str(broken)):
-        import_runs(STUDY, root)
+        import_runs(plan_of_file(STUDY, root), root)
 
 
 def test_a_server_that_is_away_is_one_line(root):
     with socket.socket() as reserved:  # bound, not listening
         reserved.bind(("127.0.0.1", 0))
         with pytest.raises(MmreproError, match="check MLFLOW_TRACKING_URI") as caught:
-            import_runs(STUDY, root, f"http://127.0.0.1:{reserved.getsockname()[1]}")
+            import_runs(plan_of_file(STUDY, root), root, f"http://127.0.0.1:{reserved.getsockname()[1]}")
     assert "\n" not in str(caught.value)
 
 
@@ -286,8 +295,8 @@ def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
 def test_a_real_server_shows_the_runs(root, server, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     plan = plan_of_file(STUDY, root)
-    assert import_runs(STUDY, root) == len(folders(plan))
+    assert import_runs(plan_of_file(STUDY, root), root) == len(folders(plan))
     check_contents(server, plan)
-    assert import_runs(STUDY, root) == 0
+    assert import_runs(plan_of_file(STUDY, root), root) == 0
     check_contents(server, plan)
     assert not (root / "results/mlflow.db").exists()

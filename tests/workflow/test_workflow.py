@@ -136,7 +136,7 @@ def test_the_report_shows_tables_and_figure(finished: Checkout, tmp_path: Path) 
     listing = subprocess.run(
         [sys.executable, "-m", "zipfile", "-l", str(report)], capture_output=True, text=True
     ).stdout
-    assert "main.md" in listing and "recall_at_20.svg" in listing
+    assert "main.md" in listing and "accuracy.svg" in listing
 
 
 def test_status_and_recommend_answer(finished: Checkout) -> None:

@@ -71,9 +71,10 @@ def code(kind):
 def settings(kind):
     """A function of wildcards: what decides a job's result in the configuration, as JSON; a winner is filled in.
 
-    It takes no `input`: Snakemake reruns nothing for a parameter of a function that does, and another winner must.
+    The order of keys in a file decides nothing. It takes no `input`: Snakemake reruns nothing for a parameter of a
+    function that does, and another winner must.
     """
-    return lambda wildcards: json.dumps(job(kind)(wildcards).completed())
+    return lambda wildcards: json.dumps(job(kind)(wildcards).completed(), sort_keys=True)
 
 
 def kinds_of(*kinds):

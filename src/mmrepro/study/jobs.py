@@ -88,6 +88,8 @@ def _extraction(plan: Plan, dataset: str, feature_set: FeatureSetConfig, modalit
                    epochs=getattr(encoder, "epochs", EPOCHS))  # fmt: skip
     labels = {"dataset": dataset, "features": name, "modality": modality}
     settings = encoder.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(encoder, AlignRecEncoder):
+        settings["order"] = list(encoder.sources)  # which is part of the result, and of no other setting
     file = {"config": (Path(f"config/features/{feature_set.base}.yaml"),)}
     return Job(kind, labels, inputs, settings, needs, {"encoder": encoder.encoder}, file)
 
