@@ -1,4 +1,4 @@
-"""Formulas as MathML, which browsers show by themselves: the built pages need neither a network nor scripts for them."""
+"""Formulas as MathML, which browsers show by themselves: pages need neither a network nor scripts."""
 
 from __future__ import annotations
 

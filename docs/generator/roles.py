@@ -1,8 +1,8 @@
 """Roles that put a figure of the committed tables into a sentence, so that none is typed.
 
-`result`, such as ``tiktok; cm3; recall@20``: the mean of a model, with a protocol as fourth part where there are several.
+`result`, such as ``tiktok; cm3; recall@20``: the mean of a model, a protocol as fourth part where there are several.
 `lead`, such as ``tiktok; cm3; lightgcn; recall@20``: by how much the first model's mean is above the second's.
-`published`, such as ``tiktok-program; cm3; recall@20; released``: by how much a mean is above the number printed by others.
+`published`, such as ``tiktok-program; cm3; recall@20; released``: by how much a mean exceeds what others printed.
 `change`, such as ``posters/content; vbpr; noise; recall@20``: the difference of a variant to the first of its table.
 """
 

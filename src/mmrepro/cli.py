@@ -5,41 +5,14 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mmrepro.errors import MmreproError
-
-if TYPE_CHECKING:
-    from mmrepro.study.plan import Plan
+from mmrepro.housekeeping.commands import COMMANDS, Output, Slice, StudyFile, mirror_folder, resolved
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
-
-Output = Annotated[Path, typer.Option(help="where the result is written")]
-
-
-def study_path(value: Path) -> Path:
-    """Return the file of a study given by its name; a path stays as it is."""
-    return value if value.suffix else Path("config/studies") / f"{value}.yaml"
-
-
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="a study's name, or its file", callback=study_path)]
-
-Slice = Annotated[str, typer.Option(help="keys of the study replaced for this invocation, as JSON")]
-
-
-def resolved(study: Path, slice: str = "{}") -> Plan:
-    """Resolve a study: once in a process, here."""
-    from mmrepro.study.resolve import plan_of_file
-
-    return plan_of_file(study, **json.loads(slice))
-
-
-def mirror_folder() -> Path | None:
-    """Return the folder named by MMREPRO_MIRROR, if set."""
-    value = os.environ.get("MMREPRO_MIRROR")
-    return Path(value) if value else None
 
 
 @app.command()
@@ -219,126 +192,5 @@ def track(study: StudyFile, slice: Slice = "{}") -> None:
     print(f"{count} runs imported")
 
 
-@app.command()
-def status(study: StudyFile) -> None:
-    """Show what is done, running, failed and left."""
-    from mmrepro.housekeeping.status import status as describe
-
-    print(describe(resolved(study), Path()))
-
-
-@app.command()
-def doctor(
-    studies: Annotated[list[str] | None, typer.Argument(metavar="[STUDY]...", help="names or files; none: all")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="hash the files that are here")] = False,
-) -> None:
-    """Say which raw files are to be had, which are here, and what studies need of this machine."""
-    from mmrepro.housekeeping.doctor import doctor as examine
-    from mmrepro.study.resolve import plans_of_files
-
-    named = [study_path(Path(study)) for study in studies or []] or sorted(Path("config/studies").glob("*.yaml"))
-    plans, problems = plans_of_files(named)
-    text, healthy = examine(plans, Path(), mirror_folder(), verify, problems)
-    print(text)
-    raise typer.Exit(0 if healthy else 1)
-
-
-@app.command()
-def track_raw(datasets: Annotated[list[str], typer.Argument(help="names of fetched data sets")]) -> None:
-    """Version the raw files of data sets with DVC; the .dvc files name their urls."""
-    from mmrepro.housekeeping.release import track_raw as run
-
-    print(run(datasets, Path()))
-
-
-@app.command()
-def release(study: StudyFile) -> None:
-    """Version a study's raw data, prepared data and features with DVC, for `dvc push`."""
-    from mmrepro.housekeeping.release import release as run
-
-    print(run(resolved(study), study, Path()))
-
-
-@app.command()
-def restore(study: StudyFile) -> None:
-    """After `dvc pull`: let Snakemake know a release's files, so that it plans none of them."""
-    from mmrepro.housekeeping.release import restore as run
-
-    print(run(resolved(study), study, Path()))
-
-
-@app.command()
-def show(
-    folder: Annotated[Path, typer.Argument(help="a folder of results, such as results/reference/posters")],
-) -> None:
-    """Print a folder's main table; says STALE when the code has changed since."""
-    from mmrepro.housekeeping.publish import show as describe
-
-    print(describe(folder))
-
-
-@app.command()
-def publish(study: StudyFile, output: Output, allow_partial: bool = False) -> None:
-    """Copy a study's tables and run records to a folder that is committed."""
-    from mmrepro.housekeeping.publish import publish_reference
-
-    publish_reference(resolved(study), output, Path(), allow_partial)
-
-
-@app.command()
-def recommend(
-    run: Annotated[Path, typer.Argument(help="folder of a final run")],
-    user: Annotated[str | None, typer.Option(help="a user's key")] = None,
-    liked: Annotated[str | None, typer.Option(help="keys of items somebody likes, comma separated")] = None,
-    k: Annotated[int, typer.Option(help="number of items", min=1)] = 10,
-) -> None:
-    """Recommend items to a user, or to somebody who likes certain items."""
-    from mmrepro.reporting.recommend import recommend as answer
-
-    items = [key.strip() for key in liked.split(",")] if liked else None
-    print(answer(run, Path("data/prepared"), user, items, k).to_string(index=False))
-
-
-@app.command()
-def check_reference(
-    files: Annotated[list[Path], typer.Argument(help="<model>.npz beside its dataset.npz, or a folder of such files")],
-) -> None:
-    """Compare models with the reference tensors of their published programs."""
-    from mmrepro.evaluation.reference import check_reference as compare
-    from mmrepro.evaluation.reference import reference_files
-
-    agree = True
-    for file in reference_files(files):
-        result = compare(file)
-        name, worst = max(result.gradients.items(), key=lambda entry: entry[1])
-        print(
-            f"{file.stem}: loss {result.loss:.1e} (relative)  scores {result.scores:.1e} (absolute)  gradients"
-            f" {worst:.1e} (of the largest entry; worst: {name})  {'agrees' if result.agrees else 'DOES NOT AGREE'}"
-        )
-        agree = agree and result.agrees
-    raise typer.Exit(0 if agree else 1)
-
-
-@app.command()
-def schema(output: Annotated[Path, typer.Option()] = Path("config/schema")) -> None:
-    """Write the JSON schemas of all configuration files."""
-    from mmrepro.housekeeping.schemas import write_schemas
-
-    write_schemas(output)
-
-
-@app.command()
-def dvc(output: Annotated[Path, typer.Option()] = Path("dvc.yaml")) -> None:
-    """Write the stages of DVC, one a data set and one a study, from the configuration files."""
-    from mmrepro.housekeeping.stages import dvc_stages
-    from mmrepro.records.files import write_text
-
-    write_text(output, dvc_stages(Path()))
-
-
-@app.command()
-def accept(study: StudyFile) -> None:
-    """Accept a refactoring that changes no number: run one cell again, compare bit for bit, mark the rest current."""
-    from mmrepro.housekeeping.accept import accept as run
-
-    print(run(resolved(study), study, Path()))
+for command in COMMANDS:
+    app.command()(command)

@@ -91,6 +91,7 @@ def write_run(root: Path, run: PlannedRun, users: list[float] | dict[int, float]
         record["data"] = {
             "encoders": {"image": "open_clip ViT-S-32 random:7", "text": "open_clip ViT-S-32 random:7"},
             "missing": {"image": 2, "text": 0},
+            "untrained": ["image", "text"],
         }
     if run.spec.purpose == "trial" and run.spec.protocol.select_on == "test":
         record["test"] = {run.spec.watch: means[run.spec.watch]}

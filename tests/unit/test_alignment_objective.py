@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mmrepro.features.alignment.contents import Contents
 from mmrepro.features.alignment.embeddings import Part
 from mmrepro.features.alignment.measures import Retrieval
-from mmrepro.features.alignment.objective import TEMPERATURE, Prediction, info_nce
+from mmrepro.features.alignment.objective import TEMPERATURE, Prediction, matching_loss
 from mmrepro.features.alignment.targets import PatchTarget, TokenTarget, VectorTarget
 
 N_ITEMS = 4
@@ -85,13 +85,13 @@ def test_matching_equals_its_formula_and_equal_contents_are_no_negatives() -> No
     cosines = np.array([[1, root, 0], [0, root, 1], [root, 1, root]]) / TEMPERATURE
     rows = np.log(np.exp(cosines).sum(1)) - cosines.diagonal()
     columns = np.log(np.exp(cosines).sum(0)) - cosines.diagonal()
-    assert float(info_nce(a, b, none)) == pytest.approx((rows + columns).mean() / 2, rel=1e-5)
+    assert float(matching_loss(a, b, none)) == pytest.approx((rows + columns).mean() / 2, rel=1e-5)
     alike = none.clone()
     alike[1, 2] = alike[2, 1] = True
     kept = np.where(alike.numpy() & ~none.numpy(), -np.inf, cosines)
     without = np.log(np.exp(kept).sum(1)) + np.log(np.exp(kept).sum(0)) - 2 * cosines.diagonal()
-    assert float(info_nce(a, b, alike)) == pytest.approx(without.mean() / 2, rel=1e-5)
-    assert float(info_nce(a, b, torch.ones(3, 3, dtype=torch.bool))) == pytest.approx(0, abs=1e-6)
+    assert float(matching_loss(a, b, alike)) == pytest.approx(without.mean() / 2, rel=1e-5)
+    assert float(matching_loss(a, b, torch.ones(3, 3, dtype=torch.bool))) == pytest.approx(0, abs=1e-6)
 
 
 def test_predictions_from_the_unified_vector_are_told_apart_by_place() -> None:

@@ -1,10 +1,6 @@
 """What an edit of the code changes: of each kind of edit, exactly the fingerprints that reach it."""
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from mmrepro.config.model import model_names
+from mmrepro.records import canonical, definitions
+from mmrepro.records import fingerprint as fingerprints
 from mmrepro.records.fingerprint import fingerprint, reachable
+from mmrepro.study import kinds
 from mmrepro.study.kinds import KINDS, code_of, training_code
 
 SOURCE = Path(__file__).parents[2] / "src/mmrepro"
@@ -26,22 +25,27 @@ PARTS: dict[str, dict[str, str]] = {
     "extract": {"encoder": "open_clip"}, "item_graph": {}, "align_content": {"encoder": "alignrec"}, "probe": {},
     "select": {}, "measure": {}, "tables": {}, "track": {},
 }  # fmt: skip
-SCRIPT = f"""
-import json
-from mmrepro.study.kinds import code_of
-found = {{f"train {{m}}": code_of("train", model=m, metric="recall") for m in {sorted(MODELS)!r}}}
-found.update({{kind: code_of(kind, **parts) for kind, parts in {PARTS!r}.items()}})
-print(json.dumps(found))
-"""
-
 Edit = Callable[..., set[str]]
 
 
-def all_fingerprints(package_folder: Path) -> dict[str, str]:
-    environment = {**os.environ, "PYTHONPATH": str(package_folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    result = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    return dict(json.loads(result.stdout))
+CACHED = (
+    definitions.module, definitions.bases_of, canonical.definition, fingerprints._hash, fingerprints.fingerprint, kinds._code,
+)  # fmt: skip
+
+
+def all_fingerprints(package: Path) -> dict[str, str]:
+    """Of every model's training and of every other stage, by the code below a folder."""
+    here = definitions.ROOT
+    try:
+        definitions.ROOT = package
+        for function in CACHED:
+            function.cache_clear()
+        found = {f"train {model}": code_of("train", model=model, metric="recall") for model in sorted(MODELS)}
+        return found | {kind: code_of(kind, **parts) for kind, parts in PARTS.items()}
+    finally:
+        definitions.ROOT = here
+        for function in CACHED:
+            function.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def before(package: Path) -> dict[str, str]:
-    return all_fingerprints(package)
+    return all_fingerprints(package / "mmrepro")
 
 
 @contextmanager
@@ -81,7 +85,7 @@ def changed_by(package: Path, before: dict[str, str]) -> Edit:
             assert not old or text.count(old) == 1, f"{file} holds '{old}' {text.count(old)} times; adapt this test"
             texts[file] = text.replace(old, new) if old else new
         with written(package, texts):
-            after = all_fingerprints(package)
+            after = all_fingerprints(package / "mmrepro")
         return {stage for stage in before if before[stage] != after[stage]}
 
     return edit

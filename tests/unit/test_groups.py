@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.groups import item_groups, popularity_deciles, recall_by_group
 from mmrepro.ops.interactions import Interactions
+from mmrepro.reporting.cells import load_prepared
 from mmrepro.reporting.collect import collect
 from mmrepro.reporting.render import to_markdown
-from mmrepro.reporting.tables.cells import load_prepared
 from mmrepro.reporting.tables.long_tail import LONG_TAIL_COLUMNS, long_tail_frame, long_tail_table
 from mmrepro.reporting.tables.short_history import SHORT_HISTORY_COLUMNS, short_history_frame, short_history_table
 from mmrepro.study.plan import Plan

@@ -16,8 +16,8 @@ class RawFile(Strict):
     url: str | None = Field(
         None,
         pattern=r"^(https?|gdrive)://",
-        description="where it is downloaded from (http, https, or gdrive://<folder id>/<path in that folder>); none: only "
-        "to be had from a mirror folder",
+        description="where it is downloaded from (http, https, or gdrive://<folder id>/<path in that folder>); none: "
+        "only to be had from a mirror folder",
     )
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     bytes: int | None = Field(None, ge=0)

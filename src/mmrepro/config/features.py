@@ -137,7 +137,9 @@ AlignmentSource = Annotated[ImageSource | TextSource | VectorSource, Field(discr
 
 
 class AlignRecEncoder(NeuralEncoder):
-    """One vector an item from all its modalities, by an encoder pre-trained on the catalogue itself (AlignRec, stage 1)."""
+    """One vector an item from all its modalities, by an encoder pre-trained on the catalogue itself (AlignRec, stage
+    1).
+    """
 
     encoder: Literal["alignrec"]
     sources: dict[Name, AlignmentSource] = Field(min_length=2, description="what an item is made of, in this order")
@@ -201,7 +203,9 @@ class FeatureSetConfig(ItemGraphSection):
         return int(self.name.argument) / 100 if self.name.kind == "masked" else 0.0
 
     def encoded_anew(self, modality: str) -> bool:
-        """Whether a derived set's modality is not made from a table: a unified vector depends on all that an item has."""
+        """Whether a derived set's modality is not made from a table: a unified vector depends on all that an item
+        has.
+        """
         return self.name.kind == "masked" and isinstance(self.modalities[modality], AlignRecEncoder)
 
     @property

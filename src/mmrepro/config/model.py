@@ -15,7 +15,9 @@ from mmrepro.errors import MmreproError
 
 
 class ModelConfig(Strict):
-    """A model's file: where it comes from, and what a search tries. Parameters and defaults stand in the model's class."""
+    """A model's file: where it comes from, and what a search tries. Parameters and defaults stand in the model's
+    class.
+    """
 
     model: Name
     title: str

@@ -34,7 +34,8 @@ class Protocol(Strict):
 RELEASED_SWITCHES: dict[str, Any] = {
     "select_on": "test", "round_digits": 4, "patience": "released", "stop_when": "exceeds", "mask_at_test": "train",
     "score_with": "last_batch", "ranking_draw": "last_batch", "angle_clamp": "float64_only",
-    "oddities": "program", "weight_decay": "as_program", "negatives_from": "train_items", "test_from": "noted", "seeding": "literal",
+    "oddities": "program", "weight_decay": "as_program", "negatives_from": "train_items", "test_from": "noted",
+    "seeding": "literal",
 }  # fmt: skip
 
 

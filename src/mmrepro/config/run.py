@@ -39,7 +39,9 @@ class RunSpec(Strict):
 
     @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits of what differs from the defaults; the values that a search chooses are not part of it."""
+        """Twelve hexadecimal digits of what differs from the defaults; the values that a search chooses are not part
+        of it.
+        """
         return content_hash(self.differences())[:12]
 
     def differences(self) -> dict[str, Any]:

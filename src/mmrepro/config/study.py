@@ -21,8 +21,8 @@ class SearchConfig(Strict):
     )
     sampler: Literal["grid", "random", "tpe"] = Field(
         "grid",
-        description="grid: all combinations; random: `budget` of them, drawn without replacement; tpe: proposed one after "
-        "another by Optuna's tree-structured Parzen estimator, the first ten at random",
+        description="grid: all combinations; random: `budget` of them, drawn without replacement; tpe: proposed one "
+        "after another by Optuna's tree-structured Parzen estimator, the first ten at random",
     )
     models: tuple[Name, ...] | Literal["all"] | None = Field(
         None,
@@ -32,8 +32,8 @@ class SearchConfig(Strict):
     datasets: tuple[Name, ...] = Field((), description="data sets on which they are searched; none: those of the study")
     space: dict[str, dict[str, list[Any]]] = Field(
         default_factory=dict,
-        description="model -> parameter -> values, in place of the `search_space` of config/models/<model>.yaml; an empty "
-        "one leaves the model out. What is searched wins over `parameters`",
+        description="model -> parameter -> values, in place of the `search_space` of config/models/<model>.yaml; an "
+        "empty one leaves the model out. What is searched wins over `parameters`",
     )
 
     @field_validator("budget", mode="before")
@@ -139,6 +139,8 @@ class StudyConfig(Strict):
         return data
 
     def feature_set(self, dataset: str, model: str) -> str | None:
-        """Return the feature set of a model on a data set: the model's, the data set's (or its base's), or the default."""
+        """Return the feature set of a model on a data set: the model's, the data set's (or its base's), or the
+        default.
+        """
         names = (model, dataset, dataset.partition("--")[0], "default")
         return next((self.features[name] for name in names if name in self.features), None)

@@ -112,7 +112,8 @@ def _find(files: list[DriveFile], wanted: str, url: str) -> DriveFile:
     if matches:
         raise MmreproError(f"{url}: several files of the folder end so: {listed}; write more of the path")
     raise MmreproError(
-        f"{url}: no file of the folder ends so (found: {listed or 'nothing; is it shared with anyone who has the link?'}"
+        f"{url}: no file of the folder ends so "
+        f"(found: {listed or 'nothing; is it shared with anyone who has the link?'}"
         f"); correct the url or {MIRROR}"
     )
 

@@ -97,7 +97,8 @@ def download_images(config: DatasetConfig, raw: Path, retry: Retry | None = None
     """Download the images of the items that survive duplicates and k-core, and list what became of each.
 
     Images that are there already (of an earlier call, or of a mirror) are checked and not asked for again; nor is what
-    an earlier call found refused or unusable. `IMAGES.json` is written last and does not depend on the order of answers.
+    an earlier call found refused or unusable. `IMAGES.json` is written last and does not depend on the order of
+    answers.
 
     Parameters
     ----------

@@ -101,8 +101,8 @@ def load_items(folder: Path) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        Indexed by `item` (int32, 0 ... n_items - 1); columns `key`, `title`, `text`, `image` (a path relative to the raw
-        folder), null where unknown, and `image_reason` (why there is no image; null where there is one).
+        Indexed by `item` (int32, 0 ... n_items - 1); columns `key`, `title`, `text`, `image` (a path relative to the
+        raw folder), null where unknown, and `image_reason` (why there is no image; null where there is one).
     """
     return pd.read_parquet(_existing(folder, ITEMS))
 

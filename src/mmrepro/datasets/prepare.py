@@ -225,8 +225,8 @@ def _without_cold(config: DatasetConfig, frame: pd.DataFrame, steps: list[dict[s
     emptied = sorted(set(frame[Columns.SPLIT].unique()) - set(kept[Columns.SPLIT].unique()))
     if emptied:
         raise MmreproError(
-            f"{origin}: every interaction of {emptied[0]} is of a user or item that training has never seen, and all are "
-            "dropped; set cold_users: keep (or cold_items: keep), or choose another split.kind"
+            f"{origin}: every interaction of {emptied[0]} is of a user or item that training has never seen, "
+            "and all are dropped; set cold_users: keep (or cold_items: keep), or choose another split.kind"
         )
     return kept.reset_index(drop=True)
 

@@ -1,12 +1,11 @@
 """How interactions are divided into training, validation and test.
 
 =================== ==================================================================================================
-kind                rule
-=================== ==================================================================================================
-``published``       the split that the raw files name
-``random-per-user`` each user's interactions at random; the counts are those of the literature's preparation program
-``time-per-user``   the same counts, but a user's last interactions are test, and those before them valid
-``leave-one-out``   a user's last interaction is test, and the one before it valid
+kind                rule ===================
+==================================================================================================
+``published``       the split that the raw files name ``random-per-user`` each user's interactions at random; the counts
+are those of the literature's preparation program ``time-per-user``   the same counts, but a user's last interactions
+are test, and those before them valid ``leave-one-out``   a user's last interaction is test, and the one before it valid
 ``global-time``     two moments divide all interactions, whoever made them
 =================== ==================================================================================================
 
@@ -66,8 +65,8 @@ def split_rows(frame: pd.DataFrame, config: DatasetConfig, time_orders_users: bo
         raise MmreproError(f"{origin}: no interaction is in the training split; check the split's settings")
     if kind == "global-time" and labels.nunique() < len(SPLITS):
         raise MmreproError(
-            f"{origin}: split 'global-time' leaves valid or test empty, because too many interactions share one time or "
-            f"holdout {config.split.holdout} is too small; raise holdout or choose another split.kind"
+            f"{origin}: split 'global-time' leaves valid or test empty, because too many interactions share one "
+            f"time or holdout {config.split.holdout} is too small; raise holdout or choose another split.kind"
         )
     return labels
 

@@ -48,8 +48,8 @@ def prepared_statistics(
     -------
     dict
         Values that JSON can hold; density is interactions / (users * items). `cold_users` and `cold_items` count before
-        their rows are dropped, `cold_users_kept` and `cold_items_kept` after. `items_dropped` counts those without the content that was asked for
-        (`image`, `text`). `user_degrees` and `item_degrees` say how
+        their rows are dropped, `cold_users_kept` and `cold_items_kept` after. `items_dropped` counts those without the
+        content that was asked for (`image`, `text`). `user_degrees` and `item_degrees` say how
         many users and items (`count`) have how many of the interactions kept (`degree`, from 0, ascending).
     """
     rows = {step["step"]: step["interactions"] for step in steps}

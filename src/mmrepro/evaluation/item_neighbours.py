@@ -18,7 +18,8 @@ def cf_neighbours(interactions: Any, k: int, chunk_bytes: int = CHUNK_BYTES) -> 
 
     The similarity of items i and j with users U_i and U_j is the cosine of their columns,
     |U_i and U_j| / sqrt(|U_i| |U_j|) (Sarwar et al. 2001, binary). The item itself is left out, and so is an item
-    without a user in common; among equal cosines the lower index comes first, also where rounding would tell them apart.
+    without a user in common; among equal cosines the lower index comes first, also where rounding would tell them
+    apart.
 
     Parameters
     ----------

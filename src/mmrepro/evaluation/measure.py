@@ -37,9 +37,9 @@ def measure(
     runs
         Folders of final runs, relative to `root`; those that have not finished are left out.
     output
-        The file of the means, JSON: `runs` has for each folder and split the mean over users, or the value of all lists,
-        of each `<metric>_at_<cutoff>`; null where there is nothing to measure. Beside it, `.parquet` holds the values of
-        each user: run, split, user, and a column a metric, one row group a run.
+        The file of the means, JSON: `runs` has for each folder and split the mean over users, or the value of all
+        lists, of each `<metric>_at_<cutoff>`; null where there is nothing to measure. Beside it, `.parquet` holds the
+        values of each user: run, split, user, and a column a metric, one row group a run.
     cutoffs
         Lengths at which lists are cut.
     root

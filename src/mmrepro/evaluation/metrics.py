@@ -150,7 +150,9 @@ def coverage(measured: Measured, k: int) -> float:
 
 
 def novelty(measured: Measured, k: int) -> float:
-    """Return the mean over listed items of -log2((popularity + 1) / (n_users + 1)) in bits; an unseen item stays finite."""
+    """Return the mean over listed items of -log2((popularity + 1) / (n_users + 1)) in bits; an unseen item stays
+    finite.
+    """
     information = -np.log2((measured.training.popularity + 1) / (measured.training.n_users + 1))
     listed = _listed(measured, k)
     return float(information[listed].mean()) if len(listed) else 0.0

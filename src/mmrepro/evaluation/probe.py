@@ -2,12 +2,13 @@
 
 The paper's own definitions could not be read (methods, 5.2); these are ours.
 
-- **zero-shot**: all items are ranked for each test user by the cosine between an item's features and the user's history:
-  `mean`, the mean of the unit-length feature rows of the training items, or `last`, the row of the training item with
-  the latest time. Training and validation items are not ranked; recall and NDCG are those of the test items.
+- **zero-shot**: all items are ranked for each test user by the cosine between an item's features and the user's
+  history: `mean`, the mean of the unit-length feature rows of the training items, or `last`, the row of the training
+  item with the latest time. Training and validation items are not ranked; recall and NDCG are those of the test items.
 - **item-CF**: the share of the N nearest items by co-occurrence in training that are among the N nearest by features,
   as a mean over the items that have any (`item_neighbours.py`).
-- **mask-modality**: the same for a feature set of which a share of the items has lost a modality (`features/derived.py`).
+- **mask-modality**: the same for a feature set of which a share of the items has lost a modality
+  (`features/derived.py`).
 """
 
 from __future__ import annotations
@@ -155,14 +156,15 @@ def _with_history(dataset: PreparedDataset, trained: np.ndarray) -> tuple[Prepar
     n_kept, n_dropped = (frame.loc[tested & part, Columns.USER].nunique() for part in (known, ~known))
     if not n_kept:
         raise MmreproError(
-            f"data set '{dataset.dataset}': no test user has a training item, so there is no history to rank by; choose "
-            "another split.kind in config/datasets"
+            f"data set '{dataset.dataset}': no test user has a training item, so there is no history to rank "
+            "by; choose another split.kind in config/datasets"
         )
     return replace(dataset, interactions=frame[~tested | known]), n_kept, n_dropped
 
 
 def last_items(dataset: PreparedDataset) -> Any:
-    """Return each user's training item of the latest time; at equal times the higher index counts as later, as in splits.
+    """Return each user's training item of the latest time; at equal times the higher index counts as later, as in
+    splits.
 
     Returns
     -------
@@ -182,8 +184,8 @@ def last_items(dataset: PreparedDataset) -> Any:
 def history_scorer(items: Tensor, histories: Any, tile: int = TILE) -> Scorer:
     """Return a function from users to the inner products of all items with the sum of the users' items.
 
-    With items of unit length these rank like the cosine with their mean, whose length is the same for all candidates. An
-    item of zero length scores 0. Products are made in float64 and compared in float32, so that equal rows tie.
+    With items of unit length these rank like the cosine with their mean, whose length is the same for all candidates.
+    An item of zero length scores 0. Products are made in float64 and compared in float32, so that equal rows tie.
 
     Parameters
     ----------
@@ -211,8 +213,8 @@ def history_scorer(items: Tensor, histories: Any, tile: int = TILE) -> Scorer:
 def random_zero_shot(dataset: PreparedDataset, cutoffs: Sequence[int]) -> dict[str, float]:
     """Return the expected recall and NDCG of a random order of the candidates, in closed form.
 
-    A test item that is a candidate stands at each of the c ranks with probability 1 / c. With r test items of a user, f of
-    them candidates, recall at k is f min(k, c) / (r c), and NDCG (f / c) D(min(k, c)) / D(min(k, r)),
+    A test item that is a candidate stands at each of the c ranks with probability 1 / c. With r test items of a user,
+    f of them candidates, recall at k is f min(k, c) / (r c), and NDCG (f / c) D(min(k, c)) / D(min(k, r)),
     D(n) = sum over j = 1..n of 1 / log2(j + 1).
 
     Parameters

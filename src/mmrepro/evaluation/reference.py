@@ -104,7 +104,9 @@ def _batch(reference: dict[str, Any]) -> Batch:
 
 
 def _build(name: str, reference: dict[str, Any], data: dict[str, Any]) -> Model:
-    """Build the model on the small data set: item graphs from raw features, forward pass as the reference reads them."""
+    """Build the model on the small data set: item graphs from raw features, forward pass as the reference reads
+    them.
+    """
     cls = model_class(name)
     settings = json.loads(str(reference["config"]))
     valid = cls.Parameters.model_fields

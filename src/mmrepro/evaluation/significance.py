@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from scipy import stats
 
-TestKind = Literal["wilcoxon", "t"]
 
+def paired_test(a: np.ndarray, b: np.ndarray) -> float:
+    """Test whether the differences of paired values are centred at zero, two-sided (Wilcoxon 1945, signed ranks).
 
-def paired_test(a: np.ndarray, b: np.ndarray, kind: TestKind = "wilcoxon") -> float:
-    """Test whether the differences of paired values are centred at zero, two-sided.
+    Users without a difference are left out; exact for few users, the normal approximation otherwise.
 
     Parameters
     ----------
     a, b
         One value a user, shape (n_users,), in the same order; each is the user's mean over seeds.
-    kind
-        `wilcoxon`: signed-rank test (Wilcoxon 1945), users without a difference left out, exact for few users and the
-        normal approximation otherwise; `t`: paired t-test (Student 1908).
 
     Returns
     -------
@@ -38,12 +34,7 @@ def paired_test(a: np.ndarray, b: np.ndarray, kind: TestKind = "wilcoxon") -> fl
     differences = np.round(a.astype(np.float64) - b.astype(np.float64), 12)
     if not differences.any() or len(differences) < 2:
         return 1.0
-    if kind == "wilcoxon":
-        return float(stats.wilcoxon(differences, zero_method="wilcox").pvalue)
-    if np.ptp(differences) == 0:
-        return 0.0
-    statistic = differences.mean() / (differences.std(ddof=1) / np.sqrt(len(differences)))
-    return float(2 * stats.t.sf(abs(statistic), df=len(differences) - 1))
+    return float(stats.wilcoxon(differences, zero_method="wilcox").pvalue)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

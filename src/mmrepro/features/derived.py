@@ -80,8 +80,8 @@ def lost_sources(
 ) -> np.ndarray:
     """Draw which source each item loses.
 
-    The first `share` of one fixed permutation of the items lose the one they have drawn, so that whoever loses a source at
-    one share loses the same at any larger one.
+    The first `share` of one fixed permutation of the items lose the one they have drawn, so that whoever loses a
+    source at one share loses the same at any larger one.
 
     Parameters
     ----------
@@ -109,8 +109,8 @@ def lost_sources(
     """
     if len(sources) < 2:
         raise MmreproError(
-            f"masking: an item with the source {', '.join(sources)} alone would keep nothing to see; mask a feature set with "
-            "at least two modalities"
+            f"masking: an item with the source {', '.join(sources)} alone would keep nothing to see; mask a "
+            "feature set with at least two modalities"
         )
     generator = np.random.default_rng(seed)
     chosen = generator.permutation(n_items)[: round(share * n_items)]
@@ -129,7 +129,9 @@ def lost_sources(
 def _masked(
     table: FeatureMatrix, lost: np.ndarray, reasons: dict[int, str], treatment: Treatment, origin: str
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Rows of items that lost the table's modality count as missing; those that were missing before keep their reason."""
+    """Rows of items that lost the table's modality count as missing; those that were missing before keep their
+    reason.
+    """
     reasons = {**dict.fromkeys(np.flatnonzero(lost == table.modality).tolist(), "masked"), **reasons}
     if len(reasons) == len(table.matrix):
         raise MmreproError(f"{origin}: masked, no item keeps its row; choose a smaller share")

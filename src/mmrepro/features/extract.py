@@ -42,8 +42,8 @@ def extract(
     raw
         Folder of the raw files, which image and feature files are relative to.
     output
-        Folder of the feature set, beside that of its base; gets `<modality>.npy` and `<modality>.json`, from a multimodal language model also
-        `<modality>.descriptions.parquet`; until then finished shards, in hidden folders.
+        Folder of the feature set, beside that of its base; gets `<modality>.npy` and `<modality>.json`, from a
+        multimodal language model also `<modality>.descriptions.parquet`; until then finished shards, in hidden folders.
     pretrained
         The encoder that was pre-trained on the data set, where the modality's encoder is of that kind.
 

@@ -39,6 +39,11 @@ class FeatureMatrix:
         words.append(self.record.get("change") and f"({self.record['change']})")
         return " ".join(word for word in words if word)
 
+    @property
+    def untrained(self) -> bool:
+        """Whether the encoder's weights were drawn at random and never trained."""
+        return str(self.record["weights"]).startswith("random:")
+
     def save(self, folder: Path) -> FeatureMatrix:
         """Write `<modality>.npy`, then `<modality>.json`.
 
@@ -150,7 +155,8 @@ def _load_matrix(path: Path, record: dict[str, Any]) -> np.ndarray:
     matrix = np.load(path, allow_pickle=False)
     if matrix.ndim != 2 or matrix.dtype not in (np.float32, np.float16):
         raise MmreproError(
-            f"{path}: expected a float32 or float16 matrix, found {matrix.dtype} {matrix.shape}; delete it and run again"
+            f"{path}: expected a float32 or float16 matrix, found {matrix.dtype} {matrix.shape}; delete it and "
+            f"run again"
         )
     return matrix
 

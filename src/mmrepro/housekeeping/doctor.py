@@ -1,4 +1,6 @@
-"""Whether studies can run here: which raw files are to be had, which are here, and what disk, memory and time it takes."""
+"""Whether studies can run here: which raw files are to be had, which are here, and what disk, memory and time it
+takes.
+"""
 
 from __future__ import annotations
 

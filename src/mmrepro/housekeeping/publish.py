@@ -15,7 +15,7 @@ from mmrepro.errors import MmreproError
 from mmrepro.records.files import write_text
 from mmrepro.records.provenance import is_committed
 from mmrepro.reporting.build import build_tables
-from mmrepro.reporting.collect import job_record, read_object
+from mmrepro.reporting.records import job_record, read_object
 from mmrepro.study.kinds import training_code
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Job, Plan
@@ -27,9 +27,9 @@ _ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/:]+/)+([^\s/:]+)")
 def publish_reference(plan: Plan, output: Path, root: Path = Path(), allow_partial: bool = False) -> Path:
     """Write a study's tables, figures, summary and the records of all its jobs to `<output>/<study>`.
 
-    Records are those of its runs and trials, of its pre-trainings and of its probes, each kind in a file of its own. The
-    tables are built anew from the records that are written beside them, so that the two cannot disagree. An older folder
-    of that study is replaced as a whole.
+    Records are those of its runs and trials, of its pre-trainings and of its probes, each kind in a file of its own.
+    The tables are built anew from the records that are written beside them, so that the two cannot disagree. An older
+    folder of that study is replaced as a whole.
 
     Parameters
     ----------
@@ -139,7 +139,9 @@ def _refuse_holes(holes: list[Path]) -> None:
 
 
 def _is_clear(job: Job, record: Mapping[str, Any], committed: bool) -> bool:
-    """Whether a clean commit made a record, or its code is today's, which is committed: only a study was being edited."""
+    """Whether a clean commit made a record, or its code is today's, which is committed: only a study was being
+    edited.
+    """
     git = record.get("git") or {}
     if not git.get("commit"):
         return False

@@ -1,7 +1,7 @@
 """Raw data, prepared data and features as DVC versions them, and the records with which Snakemake knows them again.
 
-DVC keeps the files. Git keeps their hashes (`<folder>.dvc`) and, for a release, `data/releases/<study>.json`: the hash of
-each product and Snakemake's record of its making, without which a clone would not know whether code or settings have
+DVC keeps the files. Git keeps their hashes (`<folder>.dvc`) and, for a release, `data/releases/<study>.json`: the hash
+of each product and Snakemake's record of its making, without which a clone would not know whether code or settings have
 changed since. Times and process numbers are left out: a release is a pure function of data, code and configuration.
 """
 
@@ -63,7 +63,8 @@ def release(plan: Plan, study_file: Path, root: Path) -> str:
     products = _products(plan, study_file, root)
     if planned := [path for path, current in products.items() if not current]:
         raise MmreproError(
-            f"{study_file}: {len(planned)} products are missing or out of date, such as {planned[0]}; run the study first"
+            f"{study_file}: {len(planned)} products are missing or out of date, such as {planned[0]}; run the "
+            f"study first"
         )
     outputs = {path: {"sha256": file_sha256(root / path), "record": _read_record(root, path)} for path in products}
     raw = _raw_folders(outputs)
@@ -114,8 +115,8 @@ def restore(plan: Plan, study_file: Path, root: Path) -> str:
         _write_record(root, path, {**entry["record"], "starttime": now, "endtime": now, "incomplete": False})
     if planned := [path for path, current in _products(plan, study_file, root).items() if not current]:
         raise MmreproError(
-            f"{file}: restored, but {len(planned)} products are out of date, such as {planned[0]}; code or settings have "
-            "changed since the release: check out its commit, or run the study"
+            f"{file}: restored, but {len(planned)} products are out of date, such as {planned[0]}; code or "
+            "settings have changed since the release: check out its commit, or run the study"
         )
     return f"{plan.study.study}: {len(outputs)} products are those of the release; Snakemake plans none of them"
 
@@ -186,8 +187,8 @@ def _check_raw(root: Path, folder: Path) -> None:
         path = root / folder / name
         if not path.is_file() or (sha256 is not None and file_sha256(path) != sha256):
             raise MmreproError(
-                f"{folder / name}: not there as {listing} lists it; run `dvc pull`, or remove {folder / listing} and run "
-                "the study"
+                f"{folder / name}: not there as {listing} lists it; run `dvc pull`, or remove {folder / listing} "
+                "and run the study"
             )
 
 

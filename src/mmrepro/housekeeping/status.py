@@ -10,7 +10,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from mmrepro.config.run import RunSpec
-from mmrepro.reporting.collect import job_record
+from mmrepro.reporting.records import job_record
 from mmrepro.study.kinds import KINDS
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Job, Plan

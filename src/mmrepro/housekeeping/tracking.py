@@ -15,7 +15,7 @@ from filelock import FileLock
 from mmrepro.config.base import content_hash
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import file_sha256, write_json
-from mmrepro.reporting.collect import job_record, measured
+from mmrepro.reporting.records import job_record, measured
 from mmrepro.study.kinds import KINDS
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Job, Plan

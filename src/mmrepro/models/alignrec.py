@@ -1,4 +1,4 @@
-"""AlignRec: Aligning and Training in Multimodal Recommendations (Liu et al., CIKM 2024; methods, 3.5 and 5.2), stage 2."""
+"""AlignRec, stage 2: Aligning and Training in Multimodal Recommendations (Liu et al., 2024; methods, 3.5, 5.2)."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class AlignRec(Model):
     """ID vectors and content vectors of users and items, propagated apart, aligned, and added up.
 
     The item features are one matrix, that of a single modality or the unit rows of several side by side. They gate the
-    items' ID vectors; the gated vectors pass through the item graph and to users. With `trainable_features` the matrix is
-    a parameter, and the target of the similarity regulariser, which has no gradient, follows it.
+    items' ID vectors; the gated vectors pass through the item graph and to users. With `trainable_features` the matrix
+    is a parameter, and the target of the similarity regulariser, which has no gradient, follows it.
     """
 
     Parameters = AlignRecParameters

@@ -109,11 +109,11 @@ class Model(nn.Module):
         """Redraw whatever the model samples once an epoch; PyTorch's generator is seeded for the epoch."""
 
     def embed(self) -> tuple[Tensor, Tensor]:
-        """Return vectors of all users (n_users, d) and items (n_items, d); the mean of what training draws, not a draw."""
+        """Return vectors of all users (n_users, d) and items (n_items, d), by the mean of what training draws."""
         raise MmreproError(f"model '{type(self).__name__}' has no embeddings")
 
     def embed_drawn(self) -> tuple[Tensor, Tensor]:
-        """Return them with the random draws of training, from PyTorch's generator; those of `embed` where nothing is drawn."""
+        """Return them with the random draws of training, from PyTorch's generator; as they are where nothing is."""
         return self.embed()
 
     def score(self, users: Tensor) -> Tensor:
@@ -208,7 +208,8 @@ def model_class(name: str) -> type[Model]:
 def build_model(
     name: str, interactions: Interactions, content: ItemContent, parameters: dict, protocol: Protocol
 ) -> Model:
-    """Build a model by name: its constructor is given what it names of `interactions`, `content`, `parameters`, `protocol`.
+    """Build a model by name: its constructor is given what it names of `interactions`, `content`, `parameters`,
+    `protocol`.
 
     Features wider than the parameter `feature_rank` (if set) are projected onto their principal components first.
     """

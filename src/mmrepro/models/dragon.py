@@ -40,11 +40,11 @@ class DRAGONParameters(ContentParameters):
 class DRAGON(Model):
     """Modalities propagated apart and set side by side; graphs among items and among users add their neighbours.
 
-    Blocks of a user are weighed by the user's own numbers, which start as a softmax. The ranking loss is BPR to the base
-    2, here as the stabilised natural one over ln 2: they differ only where the program's overflows. One departure of the
-    program from the paper is a parameter, whose default is the paper's: `repeat_neighbours` (drawn every epoch; without
-    the draw users have their real neighbours only). The number of steps on the user-item graph follows the program, where
-    it is fixed. The program's lists of dropped items, never used, are left out.
+    Blocks of a user are weighed by the user's own numbers, which start as a softmax. The ranking loss is BPR to the
+    base 2, here as the stabilised natural one over ln 2: they differ only where the program's overflows. One departure
+    of the program from the paper is a parameter, whose default is the paper's: `repeat_neighbours` (drawn every epoch;
+    without the draw users have their real neighbours only). The number of steps on the user-item graph follows the
+    program, where it is fixed. The program's lists of dropped items, never used, are left out.
     """
 
     Parameters = DRAGONParameters

@@ -39,12 +39,12 @@ class DualGNN(Model):
     """Modalities propagated apart and fused by each user's own weights; users learn from those with common items.
 
     Items are the sum over modalities. The weights of a user's modalities are free numbers that start as a softmax. The
-    ranking loss is BPR to the base 2, here as the stabilised natural one over ln 2: they differ only where the program's
-    overflows. Departures of the program from the paper are parameters, whose defaults are the paper's:
+    ranking loss is BPR to the base 2, here as the stabilised natural one over ln 2: they differ only where the
+    program's overflows. Departures of the program from the paper are parameters, whose defaults are the paper's:
     `repeat_neighbours` (drawn every epoch; without the draw users have their real neighbours only),
     `accumulate_in_place` (the sum over modalities overwrites the first one before users are fused) and `item_weights`.
-    The number of steps follows the program, where it is fixed. The program's lists of dropped items, never used, are left
-    out.
+    The number of steps follows the program, where it is fixed. The program's lists of dropped items, never used, are
+    left out.
     """
 
     Parameters = DualGNNParameters

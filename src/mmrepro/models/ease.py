@@ -26,9 +26,9 @@ class EASEParameters(ModelParameters):
 class EASE(Model):
     """A linear model from a user's history to all items, whose weights B have a zero diagonal, in closed form.
 
-    With the histories X, P = (X^T X + lambda I)^-1 and B_ij = -P_ij / P_jj off the diagonal (Steck, eq. 8). The matrix is
-    dense: fitting needs 12 bytes a pair of items and 256 MiB, on the CPU and in float64, and is refused where they are
-    not to be had. Scores need the 4 bytes a pair of the weights, which no file of the run holds.
+    With the histories X, P = (X^T X + lambda I)^-1 and B_ij = -P_ij / P_jj off the diagonal (Steck, eq. 8). The matrix
+    is dense: fitting needs 12 bytes a pair of items and 256 MiB, on the CPU and in float64, and is refused where they
+    are not to be had. Scores need the 4 bytes a pair of the weights, which no file of the run holds.
     """
 
     Parameters = EASEParameters

@@ -45,7 +45,8 @@ class FREEDOM(Model):
     """LightGCN on a user-item graph pruned anew for each epoch, plus a frozen graph of items with similar content.
 
     Edges between popular nodes are pruned more often. Scores come from the whole graph. In the modalities' ranking
-    losses an item is its projected features alone. As in the program, the features are trained. Any number of modalities.
+    losses an item is its projected features alone. As in the program, the features are trained. Any number of
+    modalities.
     """
 
     Parameters = FREEDOMParameters

@@ -69,8 +69,8 @@ class GRCN(Model):
     program what is routed never reaches the users, so p stays and `n_layers` has no effect.
 
     As in the program, the ID vectors pass through two layers, and the mean square of a whole preference table is
-    charged for one modality only, the first (there: the image). Its -ln sigmoid is not stabilised; the loss here differs
-    only where that overflows.
+    charged for one modality only, the first (there: the image). Its -ln sigmoid is not stabilised; the loss here
+    differs only where that overflows.
     """
 
     Parameters = GRCNParameters
@@ -108,8 +108,8 @@ class GRCN(Model):
     def view(self, modality: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return a modality's vectors of users (n_users, d) and items (n_items, d), and its weights of the edges.
 
-        The weights, each of shape (n_pairs,), are those of the edges that lead to users and to items: the softmax of the
-        products over all edges that end in the same node.
+        The weights, each of shape (n_pairs,), are those of the edges that lead to users and to items: the softmax of
+        the products over all edges that end in the same node.
         """
         weight, bias = (self.projection[modality].get_parameter(p) for p in ("weight", "bias"))
         items = unit(F.leaky_relu(linear_of_constant(getattr(self, f"features_{modality}"), weight, bias)))

@@ -53,8 +53,8 @@ class Lattice(Model):
 
     No dense matrix of items by items: where the program keeps several of 4 n_items bytes an item, all graphs take about
     90 |M| `neighbours` bytes an item here (1.8 kB with two modalities and 10 neighbours), the last search 4 |M|
-    (`embedding_size` + 2 `neighbours`) more, and a search itself what `ops.neighbours.nearest_neighbours` says. Its time
-    is quadratic in items: one an epoch and modality, about a second for 7,050 items on one core, 80 for 63,001.
+    (`embedding_size` + 2 `neighbours`) more, and a search itself what `ops.neighbours.nearest_neighbours` says. Its
+    time is quadratic in items: one an epoch and modality, about a second for 7,050 items on one core, 80 for 63,001.
     """
 
     Parameters = LatticeParameters

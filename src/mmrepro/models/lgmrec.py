@@ -164,7 +164,7 @@ class LGMRec(Model):
         return terms
 
     def _contrast(self, across: list[Tensor], batch: Batch) -> Tensor:
-        """The batch's users and positive items in one modality against all in another, mean over pairs of modalities."""
+        """The batch's users and positive items in one modality against all in another, mean over the pairs."""
         terms = []
         for pair in itertools.combinations(across, 2):
             for side, members in ((slice(self.n_users), batch.users), (slice(self.n_users, None), batch.positives)):

@@ -36,15 +36,15 @@ class MMGCNParameters(ContentParameters):
 class MMGCN(Model):
     """One graph network a modality, tied by the ID vectors; the final vectors are the mean over modalities.
 
-    In a layer, a node's own vector is projected and its ID vector added; the mean of its neighbours' transformed vectors
-    is set beside it, and both are combined (the paper's concatenation). A network starts from the unit rows of the
-    users' preferences and the items' features. As in the program, the image is first projected to 256 columns and other
-    modalities enter as they are; here those wider than 1,024 are projected too.
+    In a layer, a node's own vector is projected and its ID vector added; the mean of its neighbours' transformed
+    vectors is set beside it, and both are combined (the paper's concatenation). A network starts from the unit rows of
+    the users' preferences and the items' features. As in the program, the image is first projected to 256 columns and
+    other modalities enter as they are; here those wider than 1,024 are projected too.
 
-    The program never trains the preferences and the ID vectors, which stay as drawn; in the paper, which is the default,
-    they are learned (`train_embeddings`). The rest is the program's: the mean over modalities where the paper has their
-    sum, and a regulariser of the batch's ID vectors and the preferences of projected modalities alone, which is a
-    constant in the program. Its unstabilised ranking loss differs only where that overflows.
+    The program never trains the preferences and the ID vectors, which stay as drawn; in the paper, which is the
+    default, they are learned (`train_embeddings`). The rest is the program's: the mean over modalities where the paper
+    has their sum, and a regulariser of the batch's ID vectors and the preferences of projected modalities alone, which
+    is a constant in the program. Its unstabilised ranking loss differs only where that overflows.
     """
 
     Parameters = MMGCNParameters

@@ -1,8 +1,8 @@
 """Contrastive losses over all pairs of a batch's rows, or of a batch's rows and a whole table's.
 
 A batch names popular items and active users many times. Equal rows have equal products, so sums over the batch are sums
-over its distinct rows, each weighted by its count: the same numbers from a fraction of the products. Products exist for a few
-rows at a time (BLOCK_ROWS, CHUNK_ROWS); all in float32 also under autocast.
+over its distinct rows, each weighted by its count: the same numbers from a fraction of the products. Products exist
+for a few rows at a time (BLOCK_ROWS, CHUNK_ROWS); all in float32 also under autocast.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def info_nce(a: Tensor, b: Tensor, counts: Tensor, temperature: float) -> Tensor
     Parameters
     ----------
     a, b
-        Rows of the distinct members of a batch, of any length, shape (distinct, d); row r of one belongs to row r of the
-        other.
+        Rows of the distinct members of a batch, of any length, shape (distinct, d); row r of one belongs to row r of
+        the other.
     counts
         How often each occurs in the batch, shape (distinct,), the type of `a`; their sum is the batch.
     temperature
@@ -37,7 +37,8 @@ def info_nce(a: Tensor, b: Tensor, counts: Tensor, temperature: float) -> Tensor
     -------
     Tensor
         Mean over the batch of -log(exp(a_r.b_r / t) / sum_s exp(a_r.b_s / t)), s over the batch, where a repeated
-        member is its own false negative; a scalar, at least 0; of unit rows in [log(batch) - 2 / t, log(batch) + 2 / t].
+        member is its own false negative; a scalar, at least 0; of unit rows in [log(batch) - 2 / t, log(batch) +
+        2 / t].
     """
     with torch.autocast(a.device.type, enabled=False):
         own = (counts * torch.linalg.vecdot(a, b)).sum() / temperature
@@ -141,7 +142,8 @@ def similarity_gap(vectors: Tensor, content: Tensor, counts: Tensor) -> Tensor:
 
 
 class _GramDistance(torch.autograd.Function):
-    """|| X X^T - Y Y^T ||_F and its gradient in X; the matrix is symmetric, each block above the diagonal is visited once.
+    """|| X X^T - Y Y^T ||_F and its gradient in X; the matrix is symmetric, each block above the diagonal is visited
+    once.
 
     Products of widths d and e instead of a matrix of pairs would be fewer, but their difference loses the digits.
     """

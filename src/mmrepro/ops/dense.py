@@ -1,7 +1,8 @@
 """Dense float32 products by oneDNN on the CPU.
 
-PyTorch hands float32 products to MKL; on the processors measured here (AMD EPYC, AVX-512) oneDNN takes half the time for
-the sizes of a first layer (benchmarks/README.md). On another device, for another type or without oneDNN, PyTorch decides.
+PyTorch hands float32 products to MKL; on the processors measured here (AMD EPYC, AVX-512) oneDNN takes half the time
+for the sizes of a first layer (benchmarks/README.md). On another device, for another type or without oneDNN, PyTorch
+decides.
 """
 
 from __future__ import annotations

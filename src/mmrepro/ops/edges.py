@@ -1,9 +1,9 @@
 """Learned weights on the edges of a fixed sparse graph: products of end nodes, softmax, weighted sums of neighbours.
 
-An edge leads from a source to a target: the entry (target, source) of a sparse matrix. Every function is a CSR product or
-products sampled at the edges, so that no (edges, d) tensor ever exists; nothing is scattered, so that all results and
-gradients are the same in every run and for any number of threads, on the CPU and under PyTorch's deterministic mode. All
-compute in the pattern's type (float32) also under autocast.
+An edge leads from a source to a target: the entry (target, source) of a sparse matrix. Every function is a CSR product
+or products sampled at the edges, so that no (edges, d) tensor ever exists; nothing is scattered, so that all results
+and gradients are the same in every run and for any number of threads, on the CPU and under PyTorch's deterministic
+mode. All compute in the pattern's type (float32) also under autocast.
 """
 
 from __future__ import annotations

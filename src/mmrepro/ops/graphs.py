@@ -139,7 +139,8 @@ def user_item_graph(users: np.ndarray, items: np.ndarray, n_users: int, n_items:
     Returns
     -------
     SparseGraph
-        Shape (n_users + n_items,) * 2; the edge (x, y) has the value ((deg_x + 1e-7)(deg_y + 1e-7))^-1/2, no self loops.
+        Shape (n_users + n_items,) * 2; the edge (x, y) has the value ((deg_x + 1e-7)(deg_y + 1e-7))^-1/2, no self
+        loops.
     """
     rows, columns = Interactions(users, items, n_users, n_items).distinct
     n = n_users + n_items
@@ -150,7 +151,9 @@ def user_item_graph(users: np.ndarray, items: np.ndarray, n_users: int, n_items:
 
 
 def interaction_graph(users: np.ndarray, items: np.ndarray, n_users: int, n_items: int) -> SparseGraph:
-    """Build the un-normalised matrix of users and items, (n_users, n_items); a repeated pair counts as often as it occurs."""
+    """Build the un-normalised matrix of users and items, (n_users, n_items); a repeated pair counts as often as it
+    occurs.
+    """
     pairs = sp.coo_matrix((np.ones(len(users)), (users, items)), shape=(n_users, n_items))
     return from_scipy(pairs)
 

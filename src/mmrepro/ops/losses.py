@@ -18,7 +18,9 @@ CHUNK_ROWS = 256  # rows of the pair matrix held at once: 256 x batch floats sta
 
 
 class _Unit(torch.autograd.Function):
-    """Rows over their norms, with the gradient in closed form: PyTorch's own passes over the matrix three times as often."""
+    """Rows over their norms, with the gradient in closed form: PyTorch's own passes over the matrix three times as
+    often.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

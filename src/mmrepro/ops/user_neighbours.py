@@ -64,7 +64,9 @@ def _blocks(work: np.ndarray, bound: int) -> list[slice]:
 
 
 def _smallest_keys(common: sp.csr_matrix, start: int, count: int) -> np.ndarray:
-    """Each row's smallest keys, rising, without its own: a key, index - n_users x number, ranks by both; 0 is nobody."""
+    """Each row's smallest keys, rising, without its own: a key, index - n_users x number, ranks by both; 0 is
+    nobody.
+    """
     keys, n_users = common.data, common.shape[1]
     keys += common.indices
     first = np.zeros((common.shape[0], count + 1), dtype=np.int64)
@@ -126,7 +128,8 @@ def neighbour_sum_graph(users: Tensor, weights: Tensor) -> SparseGraph:
 
 
 class UserGraph(nn.Module):
-    """Adds to each user's vector its neighbours' weighted by the softmax of their common items (methods, 3.12 and 3.13).
+    """Adds to each user's vector its neighbours' weighted by the softmax of their common items (methods, 3.12 and
+    3.13).
 
     Parameters
     ----------

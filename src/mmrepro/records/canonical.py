@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 from mmrepro.records.definitions import (
     PRINTERS,
@@ -14,30 +15,27 @@ from mmrepro.records.definitions import (
     Definition,
     Module,
     Reference,
+    bases_of,
     imported_names,
     is_recorder,
     located,
+    members,
     module,
 )
 
 OWN, OTHER, RECORD = "_own", "_other", "_record"
 
 
-def canonical(known: Module, statement: ast.stmt, name: str, is_settings: bool) -> Definition:
-    """Return what a statement of a module says and uses, as the definition of one of the names it defines.
-
-    Parameters
-    ----------
-    known
-        The module.
-    statement
-        A function, class or assignment at its top level.
-    name
-        The name; it is no part of the text.
-    is_settings
-        Whether it is a class whose fields count one by one.
-    """
-    return _Canonical(known, name, is_settings).definition(copy.deepcopy(statement))
+@cache
+def definition(reference: Reference) -> Definition:
+    """Return what a definition says and uses."""
+    known = module(reference.module)
+    statement, _, member = known.statements[reference.name], *reference.name.partition(".")[1:]
+    if member and isinstance(statement, ast.ClassDef):
+        return _Canonical(known, member).definition(copy.deepcopy(members(statement)[member]))
+    is_settings = "pydantic.BaseModel" in bases_of(reference)
+    own = copy.deepcopy(statement) if reference.name in known.shared else statement
+    return _Canonical(known, reference.name, is_settings).definition(own)
 
 
 class _Scope:

@@ -62,15 +62,31 @@ class Definition:
 
 
 class Module:
-    """The top-level definitions of one module and what its imported names stand for."""
+    """The top-level definitions of one module and what its imported names stand for.
+
+    Attributes
+    ----------
+    statements
+        Name -> the statement that defines it; once it has been made canonical, the statement is another, unless it is
+        `shared` by several names.
+    bases
+        Class -> names of its base classes.
+    imports
+        Name -> what an import binds it to.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.statements: dict[str, ast.stmt] = {}
+        self.bases: dict[str, list[str]] = {}
+        self.shared: set[str] = set()
         self.imports: dict[str, Binding] = {}
         for statement in ast.parse(_file(name).read_text()).body:
-            for defined in _defined(statement):
-                self.statements[defined] = statement
+            defined = list(_defined(statement))
+            self.statements.update(dict.fromkeys(defined, statement))
+            self.shared.update(defined if len(defined) > 1 else ())
+            if isinstance(statement, ast.ClassDef):
+                self.bases[statement.name] = [base.id for base in statement.bases if isinstance(base, ast.Name)]
             self.imports.update(imported_names(ast.walk(statement)))
 
     def resolve(self, name: str) -> Binding | Reference | None:
@@ -90,15 +106,15 @@ def _defined(statement: ast.stmt) -> Iterator[str]:
             yield statement.name
         case ast.ClassDef():
             yield statement.name
-            yield from (f"{statement.name}.{member}" for member in _members(statement))
+            yield from (f"{statement.name}.{member}" for member in members(statement))
         case ast.Assign(targets=targets):
             yield from (n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name))
         case ast.AnnAssign(target=ast.Name(id=name)):
             yield name
 
 
-def _members(statement: ast.ClassDef) -> dict[str, ast.Assign]:
-    """Constants of a class that holds nothing else, such as `Columns`."""
+def members(statement: ast.ClassDef) -> dict[str, ast.Assign]:
+    """Return the constants of a class that holds nothing else, such as `Columns`."""
     found: dict[str, ast.Assign] = {}
     if statement.bases or statement.decorator_list:
         return {}
@@ -111,7 +127,7 @@ def _members(statement: ast.ClassDef) -> dict[str, ast.Assign]:
 
 
 def imported_names(nodes: Iterable[ast.AST]) -> dict[str, Binding]:
-    """Names that import statements among the nodes bind."""
+    """Return what the names stand for that import statements among the nodes bind."""
     found: dict[str, Binding] = {}
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -161,25 +177,12 @@ def is_recorder(name: str) -> bool:
 @cache
 def bases_of(reference: Reference) -> frozenset[str]:
     """Return what a class is derived from, directly or not: `<module>.<name>` with the package's modules relative."""
-    statement = module(reference.module).statements.get(reference.name)
-    found: set[str] = set()
-    for base in statement.bases if isinstance(statement, ast.ClassDef) else ():
-        binding = module(reference.module).resolve(base.id) if isinstance(base, ast.Name) else None
+    known, found = module(reference.module), set[str]()
+    for base in known.bases.get(reference.name, ()):
+        binding = known.resolve(base)
         inner = located(binding)
         if inner is not None:
             found |= {f"{inner.module}.{inner.name}", *bases_of(inner)}
         elif isinstance(binding, Binding):
             found.add(f"{binding.module}.{binding.name}")
     return frozenset(found)
-
-
-@cache
-def definition(reference: Reference) -> Definition:
-    """Return what a definition says and uses."""
-    from mmrepro.records.canonical import canonical
-
-    known = module(reference.module)
-    statement, _, member = known.statements[reference.name], *reference.name.partition(".")[1:]
-    if member and isinstance(statement, ast.ClassDef):
-        return canonical(known, _members(statement)[member], member, is_settings=False)
-    return canonical(known, statement, reference.name, "pydantic.BaseModel" in bases_of(reference))

@@ -1,13 +1,14 @@
-"""Fingerprints of code: a hash of what a stage can reach, by content and not by place, so that edits rerun what they change.
+"""Fingerprints of code: a hash of what a stage can reach, by content and not by place, so that edits rerun what they
+change.
 
-Snakemake does not see edits in imported modules. A fingerprint is taken over definitions (functions, classes, constants),
-from a stage's entry along the names that resolve to definitions of the package. Of a definition counts its syntax tree
-without docstrings, annotations and the words of `raise`; where it names another definition, that one's content counts in
-place of the name. So a definition may be moved, renamed, or its module split, and nothing reruns; what no stage reaches
-counts nowhere. What only reports (`print`) or records (`RECORDERS`) is no part of a stage.
+Snakemake does not see edits in imported modules. A fingerprint is taken over definitions (functions, classes,
+constants), from a stage's entry along the names that resolve to definitions of the package. Of a definition counts its
+syntax tree without docstrings, annotations and the words of `raise`; where it names another definition, that one's
+content counts in place of the name. So a definition may be moved, renamed, or its module split, and nothing reruns;
+what no stage reaches counts nowhere. What only reports (`print`) or records (`RECORDERS`) is no part of a stage.
 
-Settings (classes derived from `Strict`) count by the field: a default is part of a stage that reads a field of that name.
-Annotations count for what they name: a class that is reached by them alone is part of the stage like any other.
+Settings (classes derived from `Strict`) count by the field: a default is part of a stage that reads a field of that
+name. Annotations count for what they name: a class that is reached by them alone is part of the stage like any other.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from mmrepro.records.definitions import Reference, bases_of, definition, module, modules
+from mmrepro.records.canonical import definition
+from mmrepro.records.definitions import Reference, bases_of, module, modules
 
 MODEL_BASE = "models.base.Model"
 

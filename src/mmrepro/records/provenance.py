@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 RECORDED_PACKAGES = (
-    "mmrepro", "torch", "numpy", "scipy", "pandas", "open_clip_torch", "sentence-transformers", "transformers", "pillow",
+    "mmrepro", "torch", "numpy", "scipy", "pandas", "open_clip_torch", "sentence-transformers",
+    "transformers", "pillow",
 )  # fmt: skip
 
 

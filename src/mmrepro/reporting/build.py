@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from mmrepro.records.files import atomic_path, write_json, write_text
+from mmrepro.reporting.cells import main_of
 from mmrepro.reporting.render import Table, to_latex, to_markdown
 from mmrepro.reporting.report import Report
 from mmrepro.reporting.summary import summary
@@ -49,7 +50,7 @@ def build_tables(plan: Plan, folder: Path, root: Path = Path(), current_code: Ma
             continue
         for table, frame, readable in module.build(report):
             _write(folder / "tables", table, product, frame, readable, plan.study.study)
-    write_json(folder / SUMMARY, summary(plan, report.collection, report.main))
+    write_json(folder / SUMMARY, summary(plan, report.collection, report.made(main_of)))
 
 
 def _write(folder: Path, name: str, product: Product, frame: pd.DataFrame, readable: Table | None, study: str) -> None:

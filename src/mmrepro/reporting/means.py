@@ -50,7 +50,7 @@ def difference_percent(value: float, reference: float) -> float | None:
 def paired_users(a: pd.Series, b: pd.Series) -> tuple[float, int]:
     """Return the p-value of Wilcoxon's signed-rank test and the number of users that both have values for."""
     left, right = a.align(b, join="inner")
-    return paired_test(left.to_numpy(), right.to_numpy(), "wilcoxon"), len(left)
+    return paired_test(left.to_numpy(), right.to_numpy()), len(left)
 
 
 def corrected(p: pd.Series) -> pd.Series:
@@ -113,14 +113,16 @@ def study_note(study: StudyConfig) -> tuple[str, ...]:
 
 
 def selection_notes(runs: Iterable[PlannedRun]) -> tuple[str, ...]:
-    """Return a line of a footer for each protocol under which a search of these runs read the split that is reported."""
+    """Return a line of a footer for each protocol under which a search of these runs read the split that is
+    reported.
+    """
     models: dict[str, dict[str, None]] = {}
     for run in runs:
         if run.selection is not None and run.spec.protocol.select_on == TEST:
             models.setdefault(run.protocol_name, {})[run.spec.model] = None
     return tuple(
-        f"Selected on test: under protocol {protocol} the hyper-parameters of {', '.join(found)} were chosen on the test "
-        "split itself."
+        f"Selected on test: under protocol {protocol} the hyper-parameters of {', '.join(found)} were chosen on "
+        "the test split itself."
         for protocol, found in models.items()
     )
 

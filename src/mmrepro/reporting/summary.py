@@ -12,7 +12,8 @@ from mmrepro.study.plan import Plan
 
 
 def summary(plan: Plan, collection: Collection, frame: pd.DataFrame) -> dict[str, Any]:
-    """Return the summary of a study: test means to six significant digits, code fingerprints, number of holes in all tables.
+    """Return the summary of a study: test means to six significant digits, code fingerprints, number of holes in all
+    tables.
 
     Parameters
     ----------

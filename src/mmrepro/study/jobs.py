@@ -56,7 +56,9 @@ def _datasets(plan: Plan) -> Iterator[Job]:
 
 
 def _features(plan: Plan) -> Iterator[Job]:
-    """Matrices of every feature set that is read, and of those that they are derived from; graphs where a model asks."""
+    """Matrices of every feature set that is read, and of those that they are derived from; graphs where a model
+    asks.
+    """
     read = {(dataset, matrices_of(name)) for dataset, name in plan.feature_sets_read}
     derived = {(dataset, plan.feature_sets[name].base) for dataset, name in read}
     graphs = {graph for run in plan.trainings for graph in _graph_keys(plan, run.spec)}

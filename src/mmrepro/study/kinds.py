@@ -1,4 +1,6 @@
-"""The kinds of jobs, one line of a table each: what a kind makes, which code it runs, and who looks at what it leaves."""
+"""The kinds of jobs, one line of a table each: what a kind makes, which code it runs, and who looks at what it
+leaves.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,8 @@ KINDS: dict[str, Kind] = {
         ("features.item_graph:build_item_graph",), runtime=60,
     ),
     "probe": Kind(
-        "probes", PROBE, "probes/{dataset}/{features}", ("evaluation.probe:probe",), runtime=240, records="probes.jsonl",
+        "probes", PROBE, "probes/{dataset}/{features}", ("evaluation.probe:probe",), runtime=240,
+        records="probes.jsonl",
     ),
     "train_trial": Kind(
         "trials", f"{TRIAL}/run.json", f"trials/{CELL_LOG}/seed{{seed}}", ("training.run:train",), TRAINED_BY, 720,
@@ -113,7 +116,10 @@ KINDS: dict[str, Kind] = {
         "tables", f"{STUDY}/summary.json", "tables/{study}",
         ("reporting.build:build_tables", "reporting.tables.*:build", "reporting.figures.*:draw"),
     ),
-    "track": Kind("imports into MLflow", f"{STUDY}/tracking.json", "track/{study}", ("housekeeping.tracking:import_runs",)),
+    "track": Kind(
+        "imports into MLflow", f"{STUDY}/tracking.json", "track/{study}",
+        ("housekeeping.tracking:import_runs",),
+    ),
 }  # fmt: skip
 """Name of a rule -> its jobs, in the order in which data flow."""
 

@@ -42,7 +42,9 @@ TRAINED_FEATURES = ("lattice", "bm3", "freedom", "mgcn", "alignrec")
 COPIES_OF_TRAINED_FEATURES = dict.fromkeys(TRAINED_FEATURES, COPIES_OF_PARAMETERS)  # where the features are parameters
 PAIRWISE_MB = 150  # losses over all pairs of a batch
 MORE_MB = {"itemknn": 300, "ease": 300, "mmgcn": 500, "alignrec": 750}
-"""Blocks of co-occurrences; preferences as wide as the features; four losses over pairs, and what the allocator keeps."""
+"""Blocks of co-occurrences; preferences as wide as the features; four losses over pairs, and what the allocator
+keeps.
+"""
 BYTES_PER_ITEM_PAIR = {"ease": 12}  # float64 while it is inverted in place, and float32 weights
 
 STEP_SECONDS = {

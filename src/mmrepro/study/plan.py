@@ -245,7 +245,9 @@ class Plan:
         return tuple(sorted({(run.spec.dataset, run.spec.features) for run in self.trainings if run.spec.features}))
 
     def content_features(self, dataset: str) -> FeatureSetConfig | None:
-        """Return the feature set by which the contents of lists are compared: the data set's own, where a training reads it."""
+        """Return the feature set by which the contents of lists are compared: the data set's own, where a training
+        reads it.
+        """
         name = self.study.feature_set(dataset, "")
         return self.feature_sets[name] if name and (dataset, name) in self.feature_sets_read else None
 

@@ -1,7 +1,8 @@
 """What is declared by a file of its own, found without importing it: the tables and figures of a study, the metrics.
 
-The Snakefile names every table and figure as an output before anything is computed, and checks a study's metric, without
-the packages that computing takes. So what it must know stands in each file as a constant, which is read, not run.
+The Snakefile names every table and figure as an output before anything is computed, and checks a study's metric,
+without the packages that computing takes. So what it must know stands in each file as a constant, which is read, not
+run.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def products() -> dict[str, Product]:
 
 @cache
 def metric_names() -> list[str]:
-    """Return the names of the metrics that each user has a value of, as the registry in `evaluation/metrics.py` lists them."""
+    """Return the names of the metrics that each user has a value of, as the registry in `evaluation/metrics.py` lists
+    them.
+    """
     registry: Any = _constant(PACKAGE / "evaluation/metrics.py", "METRICS")
     per_user = (entry for entry in registry.elts if not any(k.arg == "per_user" for k in entry.keywords))
     return [entry.args[0].id for entry in per_user]

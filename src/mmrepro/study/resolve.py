@@ -156,11 +156,15 @@ class _Builder:
         return [*self.runs, *self.trials.values(), *compared]
 
     def add(self, dataset: str, model: str, protocol_name: str) -> None:
-        """Add one cell of the main table: its runs and, where the study searches this model, its trials and selection."""
+        """Add one cell of the main table: its runs and, where the study searches this model, its trials and
+        selection.
+        """
         self.runs += self._finals(dataset, model, protocol_name, Variant(), self.study.seeds)
 
     def compare(self, name: str) -> None:
-        """Add a comparison, restricted to the data sets, models and seeds of the study, which --config may have narrowed."""
+        """Add a comparison, restricted to the data sets, models and seeds of the study, which --config may have
+        narrowed.
+        """
         comparison = self.study.comparisons[name]
         datasets = [d for d in self.study.datasets if not comparison.datasets or d in comparison.datasets]
         seeds = tuple(s for s in self.study.seeds if not comparison.seeds or s in comparison.seeds)
@@ -175,7 +179,9 @@ class _Builder:
     def _finals(
         self, dataset: str, model: str, protocol_name: str, variant: Variant, seeds: tuple[int, ...]
     ) -> list[PlannedRun]:
-        """One run a seed; what a search chooses for the main table holds for every variant that does not say otherwise."""
+        """One run a seed; what a search chooses for the main table holds for every variant that does not say
+        otherwise.
+        """
         main, selection = self._main(dataset, model, protocol_name)
         spec = main
         if variant != Variant():

@@ -39,8 +39,9 @@ def combinations(space: Space) -> list[dict[str, Any]]:
 def shuffled(space: Space, seed: int, model: str) -> list[dict[str, Any]]:
     """Return all combinations in a random order whose beginnings are samples without replacement.
 
-    A combination's place follows from a hash of seed, model and the combination itself: a larger budget keeps the trials
-    of a smaller one, another value leaves the order of the others as it is, and the order of keys decides nothing.
+    A combination's place follows from a hash of seed, model and the combination itself: a larger budget keeps the
+    trials of a smaller one, another value leaves the order of the others as it is, and the order of keys decides
+    nothing.
 
     Parameters
     ----------
@@ -81,8 +82,8 @@ def space_of(search: SearchConfig | None, config: ModelConfig, schema: ModelSche
     space = search.space[model] if own else config.search_space
     if not space and not own and model in search.named:
         raise MmreproError(
-            f"{origin}: `search.models` names '{model}', which has no search space; add `search.space.{model}` or leave "
-            "the model out"
+            f"{origin}: `search.models` names '{model}', which has no search space; add `search.space.{model}` "
+            "or leave the model out"
         )
     file, key = (origin, f"search.space.{model}") if own else (f"config/models/{model}.yaml", "search_space")
     for name, values in space.items():
@@ -108,7 +109,8 @@ def trials_of(search: SearchConfig, space: Space, model: str, origin: str) -> li
         return found
     if search.sampler == "grid" and search.budget < len(found):
         raise MmreproError(
-            f"{origin}: `search.budget: {search.budget}` is less than the {len(found)} combinations of model '{model}', and "
+            f"{origin}: `search.budget: {search.budget}` is less than the {len(found)} combinations of model "
+            f"'{model}', and "
             f"the first of a grid are no fair choice; set `sampler: random`, or shorten `search.space.{model}`"
         )
     return found[: search.budget]

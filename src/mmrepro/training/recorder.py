@@ -1,4 +1,6 @@
-"""What a training tells and leaves: progress, the files of its folder, and its record. Nothing here decides a number."""
+"""What a training tells and leaves: progress, the files of its folder, and its record. Nothing here decides a
+number.
+"""
 
 from __future__ import annotations
 

@@ -85,7 +85,9 @@ class LastBatch:
 
 @contextmanager
 def scoring(model: Model, behaviour: Behaviour, last: LastBatch) -> Iterator[Scorer]:
-    """Give the scorer that ranks: current parameters or the last batch's, the mean of draws or the last batch's draw."""
+    """Give the scorer that ranks: current parameters or the last batch's, the mean of draws or the last batch's
+    draw.
+    """
     current = None
     if behaviour.scores_stale and last.parameters is not None:
         current = copy_of(model)

@@ -102,7 +102,9 @@ def _fit(
 
 
 def _watched(spec: RunSpec, outcome: Outcome, evaluator: Evaluator) -> dict[str, dict[str, float]]:
-    """The watched metric on the splits that choose; of a fair run, test is measured by nobody but the stage `measure`."""
+    """The watched metric on the splits that choose; of a fair run, test is measured by nobody but the stage
+    `measure`.
+    """
     chosen = {VALID, spec.protocol.select_on}
     return {
         split: {spec.watch: evaluator.value(lists, split, *metric_of(spec.watch))}
@@ -124,6 +126,7 @@ def load_content(
     record = {
         "features": {m: t.record["matrix_sha256"] for m, t in tables.items()},
         "encoders": {m: t.description for m, t in tables.items()},
+        "untrained": [m for m, t in tables.items() if t.untrained],
         "missing": {m: t.record["n_missing"] for m, t in tables.items()},
     }
     return ItemContent(features, neighbours), record

@@ -1,4 +1,5 @@
-"""A search in one job: Optuna's tree-structured Parzen estimator proposes each trial from the values of those before it.
+"""A search in one job: Optuna's tree-structured Parzen estimator proposes each trial from the values of those before
+it.
 
 Nothing but the trials' own folders is kept between two starts: a search that was killed proposes the same trials again,
 finds the finished ones, and goes on where it stopped.
@@ -35,8 +36,8 @@ def search(
     """Run the trials of a search one after another, and write the selection file last.
 
     The sampler is Optuna's TPE over the values of the space as categories, with its defaults (the first ten trials are
-    drawn at random) and a seed from data set, model and tuning seed. Every trial is a combination that was not tried yet,
-    so that a budget counts as in the other samplers; a larger one begins with the trials of a smaller one.
+    drawn at random) and a seed from data set, model and tuning seed. Every trial is a combination that was not tried
+    yet, so that a budget counts as in the other samplers; a larger one begins with the trials of a smaller one.
 
     Parameters
     ----------

@@ -143,7 +143,9 @@ class Trainer:
         self.report(record)
 
     def _train(self, epoch: int) -> tuple[dict[str, float], LastBatch]:
-        """Run the optimiser over an epoch's batches; return the mean of each term, and the moment before the last step."""
+        """Run the optimiser over an epoch's batches; return the mean of each term, and the moment before the last
+        step.
+        """
         self.model.train()
         self.model.start_epoch()
         sums: dict[str, float] = {}

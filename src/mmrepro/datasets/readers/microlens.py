@@ -1,8 +1,8 @@
 """MicroLens as released: who watched what, titles, and a folder of covers.
 
-Interactions come in one of the two published forms: `*_pairs.tsv` (a line a user: the user, a tab, the items in order of
-time, separated by spaces) or `*_pairs.csv` (columns user, item, timestamp). In the first form the position in a user's
-list stands for time, which orders the interactions of a user but says nothing between users.
+Interactions come in one of the two published forms: `*_pairs.tsv` (a line a user: the user, a tab, the items in order
+of time, separated by spaces) or `*_pairs.csv` (columns user, item, timestamp). In the first form the position in a
+user's list stands for time, which orders the interactions of a user but says nothing between users.
 """
 
 from __future__ import annotations

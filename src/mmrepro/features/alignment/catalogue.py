@@ -86,7 +86,9 @@ class Reader:
         return {name: digest(name) for name in self.sources}
 
     def words(self, trained: np.ndarray) -> dict[str, list[str]]:
-        """Return the words of each text source that the training items know; none where the architecture has its own."""
+        """Return the words of each text source that the training items know; none where the architecture has its
+        own.
+        """
         texts = {name: source for name, source in self.sources.items() if isinstance(source, TextSource)}
         if self.towers is not None:
             return {}
@@ -100,7 +102,9 @@ class Reader:
         return {name: ClipTokens(self.towers.architecture, self.towers.n_ids) for name in texts}
 
     def read(self, rows: slice, vocabularies: dict[str, Vocabulary], folder: Path | None = None) -> Catalogue:
-        """Read a run of items, which the catalogue counts from 0; decoded images are kept in `folder`, if one is given."""
+        """Read a run of items, which the catalogue counts from 0; decoded images are kept in `folder`, if one is
+        given.
+        """
         items = self.items.iloc[rows]
         catalogue: Catalogue = {}
         for name, source in self.sources.items():

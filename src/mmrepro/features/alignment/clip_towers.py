@@ -16,7 +16,9 @@ from mmrepro.features.encoders.open_clip import load_model
 
 
 class PatchTower(Embedding):
-    """A vision transformer: hidden patches are replaced before its blocks; its final states go through a linear layer."""
+    """A vision transformer: hidden patches are replaced before its blocks; its final states go through a linear
+    layer.
+    """
 
     mean: Tensor
     deviation: Tensor
@@ -124,7 +126,8 @@ def load_towers(architecture: str, weights: str, length: int) -> Towers:
         )
     if length > model.context_length:
         raise MmreproError(
-            f"alignrec: length {length} exceeds the context of '{architecture}'; set `length` to at most {model.context_length}"
+            f"alignrec: length {length} exceeds the context of '{architecture}'; set `length` to at most "
+            f"{model.context_length}"
         )
     pixels = _Pixels(transform.transforms[:-1])  # type: ignore[attr-defined]
     return Towers(architecture, model, pixels, visual.image_size[0], visual.patch_size[0], model.vocab_size)

@@ -156,7 +156,9 @@ def read_texts(texts: pd.Series, vocabulary: Vocabulary, length: int) -> Content
 
 
 def read_vectors(matrix: np.ndarray, path: Path) -> Contents:
-    """Look at the rows of a matrix (items, columns) block by block; those that hold NaN are absent, infinity is an error."""
+    """Look at the rows of a matrix (items, columns) block by block; those that hold NaN are absent, infinity is an
+    error.
+    """
     present = np.zeros(len(matrix), dtype=bool)
     digests: list[bytes] = []
     for start in range(0, len(matrix), BLOCK):

@@ -1,8 +1,9 @@
 """One vector an item from all its modalities, in the manner of BEiT-3 (methods, 5.2).
 
 The tokens of all sources and CLS go through blocks of shared self-attention; in each block every source has a
-feed-forward expert of its own. CLS has its own as well: it is then computed alike whatever an item has, and what an item
-lacks changes no parameter that CLS depends on. What is absent, or padding, is masked as a key: no other token sees it.
+feed-forward expert of its own. CLS has its own as well: it is then computed alike whatever an item has, and what an
+item lacks changes no parameter that CLS depends on. What is absent, or padding, is masked as a key: no other token sees
+it.
 """
 
 from __future__ import annotations
@@ -124,8 +125,8 @@ def check_settings(encoder: AlignRecEncoder, name: str) -> None:
         return
     if not re.fullmatch(r"random:\d+", encoder.weights):
         raise MmreproError(
-            f"{name}: weights '{encoder.weights}' without `architecture`; name the open_clip model that they belong to, "
-            "or set `weights: random:<seed>`"
+            f"{name}: weights '{encoder.weights}' without `architecture`; name the open_clip model that they "
+            "belong to, or set `weights: random:<seed>`"
         )
     for key, source in encoder.sources.items():
         if isinstance(source, ImageSource) and source.side % source.patch:

@@ -52,8 +52,8 @@ def prediction_errors(
     Returns
     -------
     dict
-        Source -> `baseline` and `trained`: mean error of a predictor that sees nothing and of the encoder, in the target's
-        unit; None where nothing is hidden.
+        Source -> `baseline` and `trained`: mean error of a predictor that sees nothing and of the encoder, in the
+        target's unit; None where nothing is hidden.
     """
     generator = np.random.default_rng(seed)
     sums = {name: np.zeros(3) for name in sources}
@@ -92,7 +92,9 @@ class Retrieval:
 
     @classmethod
     def draw(cls, catalogue: Catalogue, held_out: np.ndarray, seed: int) -> Retrieval:
-        """Draw the candidates: 100 others for each held-out item that has both of the first two sources, or all there are."""
+        """Draw the candidates: 100 others for each held-out item that has both of the first two sources, or all there
+        are.
+        """
         query, other = list(catalogue)[:2]
         there = {name: np.any(contents.present, axis=1) for name, contents in catalogue.items()}
         queries = held_out[there[query][held_out] & there[other][held_out]]
@@ -107,7 +109,8 @@ class Retrieval:
         return cls(query, other, queries, candidates)
 
     def measure(self, unify: Callable[[str, np.ndarray], torch.Tensor]) -> dict[str, float] | None:
-        """Return recall at 1 and 10 and the mean reciprocal rank; a candidate with the same score ranks before the item.
+        """Return recall at 1 and 10 and the mean reciprocal rank; a candidate with the same score ranks before the
+        item.
 
         Parameters
         ----------

@@ -4,9 +4,10 @@ Each batch of items is seen with a part of each item hidden: a share of its patc
 vectors where it has something else. What is hidden is predicted twice: from the state of its own position (masked
 prediction as in BEiT-3), and from the unified vector alone. Masked prediction from states alone would give the unified
 vector no gradient at all, for nothing reads the last state of CLS; the second prediction makes it carry the item. The
-matching term (InfoNCE within the batch) brings together the unified vectors of an item's views with nothing hidden: each
-source alone, and all that it has. An item without one source then gets a vector near the one that it would have had with
-it, and the view that is encoded in the end is one that was trained; without it all vectors came to lie in one direction.
+matching term (InfoNCE within the batch) brings together the unified vectors of an item's views with nothing hidden:
+each source alone, and all that it has. An item without one source then gets a vector near the one that it would have
+had with it, and the view that is encoded in the end is one that was trained; without it all vectors came to lie in one
+direction.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class Prediction(nn.Module):
         return self.target.errors(predicted, torch.arange(len(rows), device=rows.device), wanted)
 
     def by_unified(self, unified: Tensor, items: Tensor, places: Tensor, wanted: Tensor) -> Tensor:
-        """Return the errors at the hidden tokens, given the unified vectors and the item and place of each token (n,)."""
+        """Return the errors at the hidden tokens, given the unified vectors and the item and place of each token
+        (n,).
+        """
         predicted = self.from_unified(unified).reshape(-1, self.target.width)
         return self.target.errors(predicted, items * self.target.places + places, wanted)
 
@@ -105,8 +108,8 @@ class Objective(nn.Module):
         Returns
         -------
         dict
-            `<source>` and `<source> from unified` for each source of which something is hidden, in multiples of the error
-            of a predictor that sees nothing; `matching`.
+            `<source>` and `<source> from unified` for each source of which something is hidden, in multiples of the
+            error of a predictor that sees nothing; `matching`.
         """
         unified, states = self.encoder(parts, hidden)
         terms: dict[str, Tensor] = {}
@@ -135,7 +138,9 @@ class Objective(nn.Module):
             rows = torch.nonzero(there[a] & there[b])[:, 0]
             if len(rows) > 1:
                 no_negatives = (alike[a] | alike[b]).index_select(0, rows).index_select(1, rows)
-                terms.append(info_nce(views[a].index_select(0, rows), views[b].index_select(0, rows), no_negatives))
+                terms.append(
+                    matching_loss(views[a].index_select(0, rows), views[b].index_select(0, rows), no_negatives)
+                )
         return torch.stack(terms).mean() if terms else self.encoder.cls.sum() * 0
 
     @torch.no_grad()
@@ -165,8 +170,8 @@ class Objective(nn.Module):
         Returns
         -------
         dict
-            Of each item `mask_ratio` of its predictable patches and tokens, rounded, at least one where there is any; and
-            one of its vectors where it has another source.
+            Of each item `mask_ratio` of its predictable patches and tokens, rounded, at least one where there is any;
+            and one of its vectors where it has another source.
         """
         hidden: Hidden = {}
         n_present = sum(part.present.any(1).cpu().numpy().astype(int) for part in parts.values())
@@ -185,7 +190,7 @@ class Objective(nn.Module):
         return hidden
 
 
-def info_nce(a: Tensor, b: Tensor, alike: Tensor) -> Tensor:
+def matching_loss(a: Tensor, b: Tensor, alike: Tensor) -> Tensor:
     """Return InfoNCE between the rows of two views, the mean of both directions.
 
     Parameters

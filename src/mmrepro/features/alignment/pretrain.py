@@ -41,8 +41,9 @@ def align_content(
     """Pre-train the encoder of one modality and write its folder; `run.json` comes last and says that it is finished.
 
     A share of the items is held out: it is measured on and never trained on. Everything that is drawn is a function of
-    seed, epoch and batch; a killed run goes on after its last checkpoint and ends with the same bits. A finished run of the
-    same code, configuration and data is not done again. On a GPU the sums of some backward passes may round otherwise.
+    seed, epoch and batch; a killed run goes on after its last checkpoint and ends with the same bits. A finished run
+    of the same code, configuration and data is not done again. On a GPU the sums of some backward passes may round
+    otherwise.
 
     Parameters
     ----------
@@ -63,8 +64,8 @@ def align_content(
     Raises
     ------
     MmreproError
-        For settings that do not fit, sources or weights that cannot be had, too few items, a folder another process writes
-        to, or a diverged loss.
+        For settings that do not fit, sources or weights that cannot be had, too few items, a folder another process
+        writes to, or a diverged loss.
     """
     meter = Meter()
     check_settings(encoder, name)
@@ -134,8 +135,8 @@ class _Job:
         trained, held_out_items = np.flatnonzero(there & ~held_out), np.flatnonzero(there & held_out)
         if not len(trained) or not len(held_out_items):
             raise MmreproError(
-                f"{self.name}: {len(trained)} items to train on and {len(held_out_items)} held out; both must be there: "
-                "change `held_out` or `sources`"
+                f"{self.name}: {len(trained)} items to train on and {len(held_out_items)} held out; both must "
+                "be there: change `held_out` or `sources`"
             )
         targets = fit_targets(encoder, self.name, catalogue, vocabularies, trained)
         seed_everything(derive_seed(encoder.seed, weights_label(encoder.weights)))

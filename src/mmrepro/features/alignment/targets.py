@@ -80,8 +80,9 @@ class Values(Target):
 class PatchTarget(Values):
     """A patch's pixels averaged to 4 x 4 cells, standardised per cell and colour over the training items' patches.
 
-    The paper's target, the tokens of BEiT-3's visual tokeniser, is not public. A patch is not standardised by itself as in
-    masked autoencoders: that would remove the colour, which is content of a product, and of an even patch leave noise.
+    The paper's target, the tokens of BEiT-3's visual tokeniser, is not public. A patch is not standardised by itself
+    as in masked autoencoders: that would remove the colour, which is content of a product, and of an even patch leave
+    noise.
     """
 
     name = "patches"

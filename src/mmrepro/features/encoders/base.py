@@ -59,8 +59,8 @@ def load_encoder(encoder: Encoder) -> ModuleType:
     Returns
     -------
     ModuleType
-        Has `encode(encoder, items: pd.DataFrame, raw: Path, shards: Shards) -> Encoded`: items in item order, the folder
-        that files are relative to, and where finished parts are kept.
+        Has `encode(encoder, items: pd.DataFrame, raw: Path, shards: Shards) -> Encoded`: items in item order, the
+        folder that files are relative to, and where finished parts are kept.
     """
     return importlib.import_module(f"mmrepro.features.encoders.{encoder.encoder}")
 
@@ -69,7 +69,8 @@ def require_usable(n_usable: int, n_items: int, source: str) -> None:
     """Raise MmreproError when no item is usable; `source` says what the items were to offer."""
     if not n_usable:
         raise MmreproError(
-            f"none of {n_items} items has a usable {source}; choose another `source` in config/features or mend the data"
+            f"none of {n_items} items has a usable {source}; choose another `source` in config/features or mend "
+            f"the data"
         )
 
 
@@ -77,8 +78,8 @@ def require_complete(missing: Collection[int], n_items: int, treatment: str, ori
     """Raise MmreproError when an item is missing and the treatment is `error`; `origin` is feature set and modality."""
     if missing and treatment == "error":
         raise MmreproError(
-            f"{origin}: {len(missing)} of {n_items} items have no features, the first is item {min(missing)}; mend the data "
-            "or set `missing: mean` or `missing: zero` in config/features"
+            f"{origin}: {len(missing)} of {n_items} items have no features, the first is item {min(missing)}; "
+            "mend the data or set `missing: mean` or `missing: zero` in config/features"
         )
 
 

@@ -108,7 +108,8 @@ def load_model(
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if not seed and weights not in tags and not Path(weights).is_file():
         raise MmreproError(
-            f"open_clip: weights '{weights}' are no file and no tag of '{architecture}'; {nearest(weights, [*tags, 'random:0'])}"
+            f"open_clip: weights '{weights}' are no file and no tag of '{architecture}'; "
+            f"{nearest(weights, [*tags, 'random:0'])}"
         )
     with torch.random.fork_rng(devices=[]):
         if seed:

@@ -98,8 +98,8 @@ def _load(weights: str) -> Any:
         return SentenceTransformer(folder, device="cpu", local_files_only=Path(folder).is_dir())
     except Exception as error:  # the library raises errors of many packages
         raise MmreproError(
-            f"sentence_transformers: weights '{weights}' cannot be loaded ({first_line(error)}); name a local folder or "
-            f"a hub model, or use `weights: {OFFLINE}`"
+            f"sentence_transformers: weights '{weights}' cannot be loaded ({first_line(error)}); name a local "
+            f"folder or a hub model, or use `weights: {OFFLINE}`"
         ) from None
 
 

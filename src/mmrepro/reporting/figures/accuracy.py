@@ -44,7 +44,8 @@ def draw(report: Report, path: Path) -> None:
 
 
 def draw_figure(plan: Plan, collection: Collection, path: Path) -> None:
-    """Draw the first headline metric on test at the larger headline cutoff: a panel for each data set, a line for each model.
+    """Draw the first headline metric on test at the larger headline cutoff: a panel for each data set, a line for each
+    model.
 
     A vertical bar is a protocol's mean over seeds, the band its sample standard deviation, open shapes are seeds.
     Axes need not begin at zero: positions are compared, not lengths.

@@ -11,6 +11,7 @@ import numpy as np
 from mmrepro.records.files import atomic_path
 from mmrepro.reporting.figures.accuracy import COLOURS, NOT_RUN_STYLE, STYLE
 from mmrepro.reporting.report import Report
+from mmrepro.reporting.tables.datasets import statistics_of
 from mmrepro.study.products import Product
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ PRODUCT = Product("figures/degrees", ("svg",))
 
 def draw(report: Report, path: Path) -> None:
     """Draw the figure of a study."""
-    draw_degrees(report.plan.study.datasets, report.statistics, path)
+    draw_degrees(report.plan.study.datasets, report.made(statistics_of), path)
 
 
 def draw_degrees(datasets: Sequence[str], statistics: Mapping[str, Mapping[str, Any]], path: Path) -> None:

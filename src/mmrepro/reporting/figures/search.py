@@ -13,7 +13,7 @@ from mmrepro.columns import Columns
 from mmrepro.records.files import atomic_path
 from mmrepro.reporting.figures.accuracy import COLOURS, NOT_RUN_STYLE, STYLE
 from mmrepro.reporting.report import Report
-from mmrepro.reporting.tables.search import TRIAL
+from mmrepro.reporting.tables.search import TRIAL, trials_of
 from mmrepro.study.products import Product
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ PRODUCT = Product("figures/search", ("svg",), when="selections")
 
 def draw(report: Report, path: Path) -> None:
     """Draw the figure of a study."""
-    draw_search(report.trials, path)
+    draw_search(report.made(trials_of), path)
 
 
 def draw_search(frame: pd.DataFrame, path: Path) -> None:
     """Draw the best value so far, in percent of the search's best, against the number of trials.
 
-    A panel is a model, a colour a data set, a line style a protocol, and a dot the trial that was best: one that lies far
-    to the right says that more trials might have found more. Panels share their vertical axis.
+    A panel is a model, a colour a data set, a line style a protocol, and a dot the trial that was best: one that lies
+    far to the right says that more trials might have found more. Panels share their vertical axis.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from mmrepro.records.files import atomic_path
 from mmrepro.reporting.figures.accuracy import COLOURS, NOT_RUN_STYLE, SHAPES, STYLE
 from mmrepro.reporting.headline import HEADLINE, drawn_metric
 from mmrepro.reporting.report import Report
-from mmrepro.reporting.tables.comparisons import VARIANT
+from mmrepro.reporting.tables.comparisons import VARIANT, comparisons_of
 from mmrepro.study.plan import Plan
 from mmrepro.study.products import Product, sensitivities
 
@@ -29,7 +29,7 @@ PRODUCT = Product("figures/sensitivity", ("svg",), when="sensitivities")
 
 def draw(report: Report, path: Path) -> None:
     """Draw the figure of a study."""
-    draw_sensitivity(report.plan, report.comparisons, path)
+    draw_sensitivity(report.plan, report.made(comparisons_of), path)
 
 
 def draw_sensitivity(plan: Plan, frames: Mapping[str, pd.DataFrame], path: Path) -> None:

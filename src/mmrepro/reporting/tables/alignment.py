@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from mmrepro.columns import Columns
-from mmrepro.reporting.collect import read_alignment
 from mmrepro.reporting.means import NOT_RUN, NOTHING, Row, decimal, study_note
+from mmrepro.reporting.records import read_alignment
 from mmrepro.reporting.render import Block, Table, cells
 from mmrepro.reporting.report import Built, Report
 from mmrepro.study.plan import Plan, PlannedAlignment
@@ -27,10 +27,10 @@ HEADINGS = {
     "items_absent": "absent items",
 }  # fmt: skip
 FOOTER = (
-    "All values are those of held-out items. Losses: what a predictor reaches that knows the mean, or the frequencies, of "
-    "the trained items (baseline), and the encoder before and after training; lower is better.",
-    "Retrieval: the place of an item's other part among those of other items, by cosine; its baseline is chance; higher is "
-    "better.",
+    "All values are those of held-out items. Losses: what a predictor reaches that knows the mean, or the "
+    "frequencies, of the trained items (baseline), and the encoder before and after training; lower is better.",
+    "Retrieval: the place of an item's other part among those of other items, by cosine; its baseline is "
+    "chance; higher is better.",
 )
 
 
@@ -75,7 +75,8 @@ def _rows(planned: PlannedAlignment, record: dict[str, Any] | None) -> list[dict
     key |= {"epochs": record["epochs"], "n_parameters": record["n_parameters"], **items}
     rows = [
         {
-            **key, PART: name, MEASURE: f"{source['target']}, {source['measure']}", "items_absent": record["absent"][name],
+            **key, PART: name, MEASURE: f"{source['target']}, {source['measure']}",
+            "items_absent": record["absent"][name],
             **{state: source[state] for state in ("baseline", "untrained", "trained")},
         }
         for name, source in record["sources"].items()

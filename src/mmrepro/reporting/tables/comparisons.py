@@ -11,7 +11,8 @@ import pandas as pd
 
 from mmrepro.columns import TEST, Columns
 from mmrepro.config.study import Variant
-from mmrepro.reporting.collect import FinishedRun, finished_runs, flags_of, user_means, value_of
+from mmrepro.reporting.collect import finished_runs, flags_of
+from mmrepro.reporting.finished import FinishedRun, user_means, value_of
 from mmrepro.reporting.headline import LEGEND, SHORT, headline_columns
 from mmrepro.reporting.means import (
     Row,
@@ -36,8 +37,8 @@ from mmrepro.study.products import Product
 PRODUCT = Product("tables/{comparison}", when="comparisons")
 VARIANT, FLAGS = "variant", "flags"
 COMPARISON_COLUMNS = (
-    Columns.DATASET, Columns.MODEL, VARIANT, Columns.FEATURES, Columns.PROTOCOL, Columns.METRIC, Columns.K, Columns.MEAN,
-    Columns.STD, Columns.N_SEEDS, "difference_percent", "p", "p_holm", "n_users", FLAGS,
+    Columns.DATASET, Columns.MODEL, VARIANT, Columns.FEATURES, Columns.PROTOCOL, Columns.METRIC, Columns.K,
+    Columns.MEAN, Columns.STD, Columns.N_SEEDS, "difference_percent", "p", "p_holm", "n_users", FLAGS,
 )  # fmt: skip
 KEYS = [Columns.DATASET, Columns.MODEL, VARIANT, Columns.METRIC, Columns.K]
 
@@ -47,8 +48,14 @@ Found = Sequence[tuple[PlannedVariant, list[FinishedRun]]]
 
 def build(report: Report) -> Iterator[Built]:
     """Yield every comparison."""
-    for name, frame in report.comparisons.items():
+    for name, frame in report.made(comparisons_of).items():
         yield name, frame, comparison_table(report.plan, name, frame)
+
+
+def comparisons_of(report: Report) -> dict[str, pd.DataFrame]:
+    """Return the frames of a report's comparisons."""
+    plan, root, code = report.plan, report.root, report.current_code
+    return {name: comparison_frame(plan, name, root, code) for name in plan.comparisons}
 
 
 def comparison_frame(plan: Plan, name: str, root: Path, current_code: Mapping[str, str] | None = None) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from mmrepro.columns import Columns
-from mmrepro.reporting.collect import job_record
+from mmrepro.reporting.records import job_record
 from mmrepro.reporting.render import Block, Cell, Table, cells
 from mmrepro.reporting.report import Built, Report
 from mmrepro.study.plan import Plan
@@ -80,8 +80,10 @@ def cost_table(frame: pd.DataFrame) -> Table:
         blocks.append(Block("All data sets", tuple(_row(row) for row in _sums(frame).to_dict("records"))))
     footer = (
         f"{frame['wall_hours'].sum():.2f} hours in all, one job after another.",
-        "Energy is that of the whole processor packages while a job ran: of jobs side by side, each counts the energy of "
-        "all. Memory and graphics cards are not in it. Empty where a job of the row was on a machine that does not tell.",
+        "Energy is that of the whole processor packages while a job ran: of jobs side by side, each counts the "
+        "energy of "
+        "all. Memory and graphics cards are not in it. Empty where a job of the row was on a machine that does "
+        "not tell.",
     )
     return Table("Cost", names, tuple(blocks), footer)
 

@@ -35,7 +35,8 @@ NEEDED = (
 )  # fmt: skip
 FORMATS = {"density": "{:.3%}", "sparsity": "{:.3%}", "per_user": "{:.2f}", "per_item": "{:.2f}"}
 FOOTER = (
-    "Density: interactions / (users x items); sparsity: what it lacks of 100 %. Cold users and items: of the test split, "
+    "Density: interactions / (users x items); sparsity: what it lacks of 100 %. Cold users and items: of the "
+    "test split, "
     "without an interaction in training, counted before any is dropped; no image, no text: items that have none of "
     "their own. Per user, per item: mean number of interactions."
 )
@@ -43,8 +44,14 @@ FOOTER = (
 
 def build(report: Report) -> Iterator[Built]:
     """Yield the table."""
-    frame = datasets_frame(report.plan, report.statistics)
-    yield "datasets", frame, datasets_table(frame, dropped_notes(report.statistics))
+    statistics = report.made(statistics_of)
+    frame = datasets_frame(report.plan, statistics)
+    yield "datasets", frame, datasets_table(frame, dropped_notes(statistics))
+
+
+def statistics_of(report: Report) -> dict[str, dict[str, Any]]:
+    """Return what was counted of a report's data sets."""
+    return load_statistics(report.plan, report.root)
 
 
 def load_statistics(plan: Plan, root: Path) -> dict[str, dict[str, Any]]:

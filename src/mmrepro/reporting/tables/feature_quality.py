@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from mmrepro.columns import Columns
-from mmrepro.reporting.collect import read_object
 from mmrepro.reporting.headline import HEADLINE, LEGEND
 from mmrepro.reporting.means import NOT_RUN, NOTHING, Row, decimal, difference_percent, study_note
+from mmrepro.reporting.records import read_object
 from mmrepro.reporting.render import Block, Table, cells
 from mmrepro.reporting.report import Built, Report
 from mmrepro.study.layout import NO_FEATURES
@@ -35,12 +35,12 @@ HEADINGS = {
 FLOORS = ("random", "popularity")
 COMPARED = f"{HISTORIES[0]}_{HEADLINE[0].name}_at_20"
 FOOTER = (
-    "mean, last: test items are ranked by the cosine between their features and the mean of a user's training items, or "
-    f"the last of them where times are known; {LEGEND}.",
+    "mean, last: test items are ranked by the cosine between their features and the mean of a user's training "
+    f"items, or the last of them where times are known; {LEGEND}.",
     "CF@n: share of the n nearest items by co-occurrence in training that are among the n nearest by features.",
     "Floors: a random order and the order of popularity; they know no features.",
-    "Drop: what mean R@20 loses, in percent, where a share of the items has lost one modality, against the feature set as "
-    "it is.",
+    "Drop: what mean R@20 loses, in percent, where a share of the items has lost one modality, against the "
+    "feature set as it is.",
 )
 
 
@@ -63,9 +63,9 @@ def quality_frame(plan: Plan, root: Path) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        Columns `QUALITY_COLUMNS`: for each data set the floors (features `none`, `modality` the floor's name), then each
-        feature set and modality (`all`: as one matrix); recalls and NDCG in [0, 1]; `drop_percent` where the feature set
-        it is derived from has been measured, too.
+        Columns `QUALITY_COLUMNS`: for each data set the floors (features `none`, `modality` the floor's name), then
+        each feature set and modality (`all`: as one matrix); recalls and NDCG in [0, 1]; `drop_percent` where the
+        feature set it is derived from has been measured, too.
 
     Raises
     ------

@@ -11,11 +11,12 @@ import pandas as pd
 from mmrepro.columns import TEST, TRAIN, Columns
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.evaluation.groups import N_DECILES, item_groups, recall_by_group
-from mmrepro.reporting.collect import CELL, Collection, listed_pairs
+from mmrepro.reporting.cells import means_of_cells, prepared_of
+from mmrepro.reporting.collect import Collection
+from mmrepro.reporting.finished import CELL, listed_pairs
 from mmrepro.reporting.means import NOT_RUN, Row, decimal, main_blocks, selection_notes, study_note
 from mmrepro.reporting.render import Block, Cell, Table, cells
 from mmrepro.reporting.report import Built, Report
-from mmrepro.reporting.tables.cells import means_of_cells
 from mmrepro.study.plan import Plan
 from mmrepro.study.products import Product
 
@@ -28,16 +29,18 @@ LONG_TAIL_COLUMNS = (
     "n_test_pairs",
 )  # fmt: skip
 LONG_TAIL_NOTE = (
-    f"Items are sorted by their number of training interactions (equal ones by index) and cut into {N_DECILES} groups as "
-    "equal as possible, 1 the least popular. Cold: the items without a training interaction, which are in a decile, too. "
-    f"Recall@{CUTOFF} of a group: of the test pairs (user, item) whose item is in it, the share found among the user's first {CUTOFF}; a dash where there is no such pair. Mean over seeds, below it "
+    f"Items are sorted by their number of training interactions (equal ones by index) and cut into {N_DECILES} "
+    "groups as equal as possible, 1 the least popular. Cold: the items without a training interaction, which are in a "
+    "decile, too. "
+    f"Recall@{CUTOFF} of a group: of the test pairs (user, item) whose item is in it, the share found among the "
+    f"user's first {CUTOFF}; a dash where there is no such pair. Mean over seeds, below it "
     "the sample standard deviation."
 )
 
 
 def build(report: Report) -> Iterator[Built]:
     """Yield the table."""
-    frame = long_tail_frame(report.plan, report.collection, report.prepared, report.root)
+    frame = long_tail_frame(report.plan, report.collection, report.made(prepared_of), report.root)
     yield "long_tail", frame, long_tail_table(report.plan, frame)
 
 

@@ -1,106 +1,22 @@
-"""The main table of a study: the frame, from which csv, Markdown and LaTeX are made."""
+"""The main table of a study: models by metrics, for every data set and protocol."""
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
-import pandas as pd
-
-from mmrepro.columns import TEST, VALID, Columns
-from mmrepro.evaluation.metrics import METRICS
-from mmrepro.reporting import literature
-from mmrepro.reporting.collect import CELL, Cell, Collection, FinishedRun, cell_of, flags_of
-from mmrepro.reporting.headline import ACCURACY
-from mmrepro.reporting.literature import PublishedNumber
-from mmrepro.reporting.means import difference_percent, over_seeds, remarks
+from mmrepro.reporting.cells import main_of
 from mmrepro.reporting.report import Built, Report
-from mmrepro.reporting.tables.datasets import dropped_notes
+from mmrepro.reporting.tables.datasets import dropped_notes, statistics_of
 from mmrepro.reporting.tables.readable import main_table
-from mmrepro.study.plan import Plan
+from mmrepro.reporting.tables.significance import significance_of
 from mmrepro.study.products import Product
 
 PRODUCT = Product("tables/main")
-MAIN_COLUMNS = (
-    *CELL, Columns.SPLIT, Columns.METRIC, Columns.K, Columns.MEAN, Columns.STD, Columns.N_SEEDS, Columns.PUBLISHED,
-    Columns.VERDICT,
-)  # fmt: skip
-RANKS = {1: "best", 2: "second"}
-COMPARED = [Columns.DATASET, Columns.PROTOCOL, Columns.SPLIT, Columns.METRIC, Columns.K]
 
 
 def build(report: Report) -> Iterator[Built]:
     """Yield the main table; items that left data sets are named in its footer."""
-    table = main_table(report.plan, report.collection, report.main, report.significance, report.numbers)
-    yield "main", report.main, replace(table, footer=(*table.footer, *dropped_notes(report.statistics)))
-
-
-def main_frame(plan: Plan, collection: Collection, numbers: Mapping[literature.Cell, PublishedNumber]) -> pd.DataFrame:
-    """Return the main table as a frame.
-
-    Parameters
-    ----------
-    plan
-        The resolved study; every planned cell has its rows, run or not.
-    collection
-        What exists of it.
-    numbers
-        Published numbers.
-
-    Returns
-    -------
-    pd.DataFrame
-        Columns `MAIN_COLUMNS`. `mean` and `std` (sample standard deviation, over seeds) are NaN where nothing was run
-        or a single seed leaves no spread; `published` is a number, 'not transcribed' or None; `verdict` is text, its
-        parts joined by '; '.
-    """
-    cells = list(dict.fromkeys(cell_of(run) for run in plan.runs))
-    rows = [
-        (*cell, split, metric, k)
-        for cell, split, metric, k in itertools.product(
-            cells, (TEST, VALID), (m.name for m in METRICS), plan.study.cutoffs
-        )
-    ]
-    keys = [*CELL, Columns.SPLIT, Columns.METRIC, Columns.K]
-    frame = over_seeds(pd.DataFrame(rows, columns=keys), collection.frame)
-    frame["rank"] = frame[Columns.MEAN].round(12).groupby([frame[c] for c in COMPARED]).rank("min", ascending=False)
-    frame.loc[~frame[Columns.METRIC].isin(ACCURACY), "rank"] = float("nan")
-    flags = _flags(collection)
-    planned = Counter(cell_of(run) for run in plan.runs)
-    records = frame.to_dict("records")
-    frame[Columns.PUBLISHED] = pd.Series([_published(plan, row, numbers) for row in records], dtype=object)
-    frame[Columns.VERDICT] = [
-        _verdict(row, value, planned[cell], flags.get(cell, ()))
-        for row, value in zip(records, frame[Columns.PUBLISHED], strict=True)
-        for cell in [(row[Columns.DATASET], row[Columns.FEATURES], row[Columns.MODEL], row[Columns.PROTOCOL])]
-    ]
-    return frame[list(MAIN_COLUMNS)]
-
-
-def _flags(collection: Collection) -> dict[Cell, tuple[str, ...]]:
-    found: dict[Cell, list[FinishedRun]] = {}
-    for run in collection.runs:
-        found.setdefault(run.cell, []).append(run)
-    return {cell: flags_of(runs) for cell, runs in found.items()}
-
-
-def _published(plan: Plan, row: Mapping, numbers: Mapping[literature.Cell, PublishedNumber]) -> float | str | None:
-    """Literature reports test metrics only."""
-    if row[Columns.SPLIT] != TEST:
-        return None
-    dataset = plan.datasets[row[Columns.DATASET]]
-    known = literature.literature_number(
-        dict(numbers), dataset, row[Columns.MODEL], row[Columns.METRIC], row[Columns.K]
-    )
-    return known.value if isinstance(known, PublishedNumber) else known
-
-
-def _verdict(row: Mapping, published_value: float | str | None, n_planned: int, flags: tuple[str, ...]) -> str:
-    """Rank, difference to the published number, missing seeds and flags."""
-    parts = [RANKS[int(row["rank"])]] if row["rank"] in RANKS else []
-    if isinstance(published_value, float) and row[Columns.N_SEEDS]:
-        difference = difference_percent(row[Columns.MEAN], published_value)
-        parts += [] if difference is None else [f"published {difference:+.1f} %"]
-    return "; ".join([*parts, *remarks(row[Columns.N_SEEDS], n_planned, flags)])
+    frame = report.made(main_of)
+    table = main_table(report.plan, report.collection, frame, report.made(significance_of), report.numbers)
+    yield "main", frame, replace(table, footer=(*table.footer, *dropped_notes(report.made(statistics_of))))

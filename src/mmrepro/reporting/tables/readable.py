@@ -181,7 +181,7 @@ def _feature_notes(collection: Collection) -> list[str]:
     for run in collection.runs:
         data, spec = run.record.get("data", {}), run.planned.spec
         for modality, encoder in (data.get("encoders") or {}).items():
-            warning = " (random weights, not trained)" if "random" in str(encoder) else ""
+            warning = " (random weights, not trained)" if modality in data.get("untrained", ()) else ""
             encoders.setdefault(f"{modality} by {encoder}{warning}", set()).add(spec.dataset)
         for modality, count in (data.get("missing") or {}).items():
             if count:

@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from mmrepro.columns import TEST, Columns
-from mmrepro.reporting.collect import SELECTED_ON_TEST, read_object, read_record
+from mmrepro.reporting.collect import SELECTED_ON_TEST
 from mmrepro.reporting.means import NOT_RUN
+from mmrepro.reporting.records import read_object, read_record
 from mmrepro.reporting.report import Built, Report
 from mmrepro.study.plan import Plan, PlannedSelection
 from mmrepro.study.products import Product
@@ -19,14 +20,19 @@ from mmrepro.study.products import Product
 PRODUCT = Product("tables/search", ("csv",), when="selections")
 TRIAL, WINNER, FLAGS = "trial", "winner", "flags"
 SEARCH_COLUMNS = (
-    Columns.DATASET, Columns.FEATURES, Columns.MODEL, Columns.PROTOCOL, "select_on", TRIAL, "parameters", Columns.METRIC,
-    Columns.VALUE, "epochs", "seconds", WINNER, FLAGS,
+    Columns.DATASET, Columns.FEATURES, Columns.MODEL, Columns.PROTOCOL, "select_on", TRIAL, "parameters",
+    Columns.METRIC, Columns.VALUE, "epochs", "seconds", WINNER, FLAGS,
 )  # fmt: skip
 
 
 def build(report: Report) -> Iterator[Built]:
     """Yield the trials."""
-    yield "search", report.trials, None
+    yield "search", report.made(trials_of), None
+
+
+def trials_of(report: Report) -> pd.DataFrame:
+    """Return the trials of a report's study."""
+    return search_frame(report.plan, report.root)
 
 
 def search_frame(plan: Plan, root: Path) -> pd.DataFrame:
@@ -67,9 +73,10 @@ def _rows(selection: PlannedSelection, root: Path) -> list[tuple[Any, ...]]:
         won = bool(winner) and all(winner["parameters"].get(key) == value for key, value in values.items())
         rows.append(
             (
-                trial.spec.dataset, trial.features_name, trial.spec.model, trial.protocol_name, selection.select_on, number,
-                json.dumps(values), metric, record.get(selection.select_on, {}).get(metric), record.get("epochs"),
-                record.get("wall_seconds"), won, "; ".join([*flags, *([] if record else [NOT_RUN])]),
+                trial.spec.dataset, trial.features_name, trial.spec.model, trial.protocol_name, selection.select_on,
+                number, json.dumps(values), metric, record.get(selection.select_on, {}).get(metric),
+                record.get("epochs"), record.get("wall_seconds"), won,
+                "; ".join([*flags, *([] if record else [NOT_RUN])]),
             )
         )  # fmt: skip
     return rows

@@ -10,12 +10,13 @@ import pandas as pd
 
 from mmrepro.columns import TEST, TRAIN, Columns
 from mmrepro.datasets.interactions import PreparedDataset
-from mmrepro.reporting.collect import CELL, Collection, user_means
+from mmrepro.reporting.cells import means_of_cells, prepared_of
+from mmrepro.reporting.collect import Collection
+from mmrepro.reporting.finished import CELL, user_means
 from mmrepro.reporting.headline import LEGEND, SHORT, headline_columns
 from mmrepro.reporting.means import main_blocks, mean_text, selection_notes, study_note
 from mmrepro.reporting.render import Block, Table, cells
 from mmrepro.reporting.report import Built, Report
-from mmrepro.reporting.tables.cells import means_of_cells
 from mmrepro.study.plan import Plan
 from mmrepro.study.products import Product
 
@@ -27,14 +28,14 @@ SHORT_HISTORY_COLUMNS = (
     *CELL, HISTORY, Columns.METRIC, Columns.K, Columns.MEAN, Columns.STD, Columns.N_SEEDS, "n_users",
 )  # fmt: skip
 HISTORY_NOTE = (
-    f"Users of the test split with fewer than {SHORT_HISTORY} different training items, and the others. {LEGEND}, mean over "
-    "a group's users, ± sample standard deviation over seeds."
+    f"Users of the test split with fewer than {SHORT_HISTORY} different training items, and the others. "
+    f"{LEGEND}, mean over a group's users, ± sample standard deviation over seeds."
 )
 
 
 def build(report: Report) -> Iterator[Built]:
     """Yield the table."""
-    frame = short_history_frame(report.plan, report.collection, report.prepared)
+    frame = short_history_frame(report.plan, report.collection, report.made(prepared_of))
     yield "short_history", frame, short_history_table(report.plan, frame)
 
 

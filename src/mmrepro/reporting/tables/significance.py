@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pandas as pd
 
 from mmrepro.columns import TEST, Columns
-from mmrepro.reporting.collect import Collection, user_means
+from mmrepro.reporting.cells import main_of
+from mmrepro.reporting.collect import Collection
+from mmrepro.reporting.finished import user_means
 from mmrepro.reporting.headline import headline_columns
 from mmrepro.reporting.means import corrected, difference_percent, paired_users
 from mmrepro.reporting.report import Built, Report
@@ -24,7 +26,12 @@ SIGNIFICANCE_COLUMNS = (
 
 def build(report: Report) -> Iterator[Built]:
     """Yield the tests."""
-    yield "significance", report.significance, None
+    yield "significance", report.made(significance_of), None
+
+
+def significance_of(report: Report) -> pd.DataFrame:
+    """Return the tests of a report's focus model."""
+    return significance_frame(report.plan, report.collection, report.made(main_of))
 
 
 def significance_frame(plan: Plan, collection: Collection, frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,109 @@
+"""A run of a table that has finished: its record, its metrics, the values of its users, and its lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmrepro.columns import TEST, Columns
+from mmrepro.errors import MmreproError
+from mmrepro.evaluation.measure import RUN
+from mmrepro.study.plan import PlannedRun
+
+CELL = (Columns.DATASET, Columns.FEATURES, Columns.MODEL, Columns.PROTOCOL)
+Cell = tuple[str, str, str, str]
+"""Data set, feature set, model, protocol."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A planned run that has its `run.json` and has been measured, and what a reader of its numbers must know."""
+
+    planned: PlannedRun
+    record: dict[str, Any]
+    metrics: dict[str, dict[str, float | None]]
+    """Split -> `<metric>_at_<cutoff>` -> value, as the stage `measure` found it."""
+    users: Path
+    """File with the metrics of each user."""
+    flags: tuple[str, ...] = ()
+
+    @property
+    def cell(self) -> Cell:
+        """The row of the tables it belongs to."""
+        return cell_of(self.planned)
+
+
+def cell_of(run: PlannedRun) -> Cell:
+    """Return the row of the tables that a run belongs to."""
+    return run.spec.dataset, run.features_name, run.spec.model, run.protocol_name
+
+
+def user_means(runs: Sequence[FinishedRun], columns: Sequence[str]) -> pd.DataFrame:
+    """Return the test metrics of each user, averaged over seeds.
+
+    Parameters
+    ----------
+    runs
+        The runs of one cell, one a seed.
+    columns
+        Metrics, as in `recall_at_20`.
+
+    Returns
+    -------
+    pd.DataFrame
+        Indexed by user, one column a metric.
+
+    Raises
+    ------
+    MmreproError
+        For a run whose users were not measured, or not by that metric.
+    """
+    parts = [
+        _test_rows(run.users, [Columns.USER, *columns], [(RUN, "==", run.planned.folder.as_posix())], "measures")
+        for run in runs
+    ]
+    return pd.concat(parts).groupby(Columns.USER, sort=True).mean()
+
+
+def listed_pairs(run: FinishedRun, root: Path, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return users and items of the first k places of a run's test lists, each (n,).
+
+    Raises
+    ------
+    MmreproError
+        For a run without lists.
+    """
+    path = root / run.planned.folder / "lists.parquet"
+    rows = _test_rows(path, [Columns.USER, Columns.ITEM], [(Columns.RANK, "<=", k)], "folder")
+    return rows[Columns.USER].to_numpy(), rows[Columns.ITEM].to_numpy()
+
+
+def value_of(run: FinishedRun, split: str, metric: str, k: int) -> float:
+    """Return a metric of a run; NaN where there was nothing to measure.
+
+    Raises
+    ------
+    MmreproError
+        When it was not measured.
+    """
+    name = f"{metric}_at_{k}"
+    try:
+        value = run.metrics[split][name]
+    except KeyError:
+        path = run.users.with_suffix(".json")
+        raise MmreproError(f"{path}: no value {split}.{name}; delete the file and run the study again") from None
+    return float("nan") if value is None else float(value)
+
+
+def _test_rows(path: Path, columns: list[str], filters: Sequence[tuple[str, str, Any]], what: str) -> pd.DataFrame:
+    """Rows of the test split of a table; what is filtered out is never held at once."""
+    try:
+        return pd.read_parquet(path, columns=columns, filters=[(Columns.SPLIT, "==", TEST), *filters])
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MmreproError(f"{path}: {reason}; delete the {what} and run the study again") from None

@@ -1,0 +1,104 @@
+"""Records that jobs have left, and the metrics that runs were measured with, read from disk."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mmrepro.errors import MmreproError
+from mmrepro.study.layout import Layout
+from mmrepro.study.plan import Job, Plan, PlannedAlignment, PlannedRun, complete
+
+
+def read_record(run: PlannedRun, root: Path) -> dict[str, Any] | None:
+    """Read `run.json` of a planned run.
+
+    Parameters
+    ----------
+    run
+        A trial or a final run.
+    root
+        Folder that holds `results/`.
+
+    Returns
+    -------
+    dict or None
+        None where the run has not finished, or finished with other parameters than its search has since chosen.
+
+    Raises
+    ------
+    MmreproError
+        When the file is no JSON object.
+    """
+    record = read_object(root / run.record)
+    if record is None or record.get("status") != "finished":
+        return None
+    if run.selection is not None and (root / run.selection).is_file():
+        chosen = complete(run, root).parameters
+        if any(record.get("parameters", {}).get(name) != chosen[name] for name in run.spec.selects):
+            return None
+    return record
+
+
+def job_record(job: Job, root: Path) -> dict[str, Any] | None:
+    """Read the record that a job leaves; None where it has not finished, or finished with other parameters than chosen.
+
+    Raises
+    ------
+    MmreproError
+        When the file is no JSON object.
+    """
+    record = read_object(root / job.product)
+    if record is None or record.get("status", "finished") != "finished":
+        return None
+    if job.selection is not None and (root / job.selection).is_file():
+        if any(record.get("parameters", {}).get(name) != value for name, value in job.chosen(root).items()):
+            return None
+    return record
+
+
+def read_alignment(planned: PlannedAlignment, root: Path) -> dict[str, Any] | None:
+    """Read `run.json` of a planned pre-training; None where it has not finished."""
+    record = read_object(root / planned.folder / "run.json")
+    return record if record is not None and record.get("status") == "finished" else None
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Read a JSON file; None where there is none.
+
+    Raises
+    ------
+    MmreproError
+        When the file is no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        value = None
+    if not isinstance(value, dict):
+        raise MmreproError(f"{path}: no JSON object; delete its folder and run the study again")
+    return value
+
+
+def measured(plan: Plan, run: PlannedRun, root: Path) -> dict[str, dict[str, float | None]] | None:
+    """Return a run's metrics by split, as they were measured for a study; None where they have not been.
+
+    Raises
+    ------
+    MmreproError
+        When the file of the measures is no JSON object.
+    """
+    path = root / Layout.measures(plan.study.study, run.spec.dataset)
+    stamp = path.stat().st_mtime_ns if path.is_file() else 0
+    return _measures(path, stamp).get(run.folder.as_posix())
+
+
+@lru_cache(maxsize=64)
+def _measures(path: Path, stamp: int) -> dict[str, dict[str, dict[str, float | None]]]:
+    """The metrics of all runs of a file, read once as long as it is not written again."""
+    found = read_object(path) or {}
+    return dict(found.get("runs", {}))
