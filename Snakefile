@@ -42,5 +42,5 @@ rule all:
     """Every table of the study, and its runs in MLflow."""
     default_target: True
     input:
-        tables=rules.tables.output,
-        tracking=rules.track.output,
+        rules.tables.output,
+        [job.product.as_posix() for job in PLAN.jobs if job.of_kind.wanted],

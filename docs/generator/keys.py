@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from generator.text import code, join, read_json, table
+from mmrepro.config.base import Strict
+from mmrepro.config.dataset import DatasetConfig
+from mmrepro.config.features import FeatureSetConfig
 
 KINDS = {
     "study": "Study: `config/studies/<study>.yaml`",
@@ -14,6 +17,8 @@ KINDS = {
     "model": "Model: `config/models/<model>.yaml`",
 }
 """Name of a schema in config/schema -> heading."""
+SECTIONS: dict[str, type[Strict]] = {"dataset": DatasetConfig, "feature_set": FeatureSetConfig}
+"""Kinds whose keys belong to sections: the classes that theirs is derived from."""
 BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
 HEADING = ("key", "type", "default", "what it is")
 
@@ -87,13 +92,28 @@ def _section(schema: dict[str, Any], heading: str, target: str, level: str, anch
     return [f"({target})=\n{level} {heading}", text, table(HEADING, key_rows(schema, anchor))]
 
 
+def _by_section(schema: dict[str, Any], cls: type[Strict], heading: str, target: str) -> list[str]:
+    """A class's own keys, then those of each section in the order in which stages are given them."""
+    sections = [base for base in reversed(cls.__mro__[1:]) if issubclass(base, Strict) and base is not Strict]
+    inherited = {name for base in sections for name in base.model_fields}
+    rows = dict(zip(schema["properties"], key_rows(schema, target), strict=True))
+    own = table(HEADING, [row for name, row in rows.items() if name not in inherited])
+    parts = [f"({target})=\n## {heading}", schema.get("description", ""), own]
+    for base in sections:
+        parts += [f"**{(base.__doc__ or '').strip()}**", table(HEADING, [rows[name] for name in base.model_fields])]
+    return parts
+
+
 def fragment(root: Path) -> str:
     """Return the keys of all kinds of configuration files."""
     parts: list[str] = []
     for kind, heading in KINDS.items():
         schema = read_json(root / "config/schema" / f"{kind}.json")
         anchor = f"keys-{kind.replace('_', '-')}"
-        parts += _section(schema, heading, anchor, "##", anchor)
+        if kind in SECTIONS:
+            parts += _by_section(schema, SECTIONS[kind], heading, anchor)
+        else:
+            parts += _section(schema, heading, anchor, "##", anchor)
         for name, definition in sorted(schema.get("$defs", {}).items()):
             parts += _section(definition, name, f"{anchor}-{name.lower()}", "###", anchor)
     return join(parts)

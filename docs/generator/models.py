@@ -10,7 +10,8 @@ from typing import Any
 
 from generator.keys import type_text
 from generator.text import code, join, read_json, read_yaml, table
-from mmrepro.models.base import Model, model_class, model_names
+from mmrepro.config.model import model_names
+from mmrepro.models.base import Model, TrainedParameters, model_class
 
 SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 CITATION = re.compile(r"methods,\s+(?:section\s+)?(\d+(?:\.\d+)?(?:\s+and\s+\d+(?:\.\d+)?)*)")
@@ -28,18 +29,18 @@ def methods_links(text: str) -> str:
     return ", ".join(links)
 
 
-def shared_parameters(schemas: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the parameters that every trained model has, by name."""
-    trained = [s["properties"] for s in schemas.values() if "learning_rate" in s["properties"]]
-    return {name: trained[0][name] for name in trained[0] if all(name in properties for properties in trained)}
+def shared_parameters() -> dict[str, dict[str, Any]]:
+    """Return the parameters that every trained model has, by name, with the defaults that hold where it has no own."""
+    found: dict[str, dict[str, Any]] = TrainedParameters.model_json_schema()["properties"]
+    return found
 
 
 def parameter_rows(schema: dict[str, Any], config: dict[str, Any], shared: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return one row a parameter of a model; a shared one only where its default differs or it is searched."""
-    defaults, space = config.get("defaults", {}), config.get("search_space", {})
+    space = config.get("search_space", {})
     rows: list[tuple[str, ...]] = []
     for name, value in schema["properties"].items():
-        default = defaults.get(name, value.get("default"))
+        default = value.get("default")
         if name in shared and name not in space and default == shared[name].get("default"):
             continue
         searched = ", ".join(code(choice) for choice in space.get(name, []))
@@ -61,14 +62,13 @@ def released_text(cls: type[Model], schema: dict[str, Any]) -> str:
     return "Under `released`: " + "; ".join(changes) + "." if changes else ""
 
 
-def kind_text(cls: type[Model], config: dict[str, Any]) -> str:
+def kind_text(cls: type[Model], schema: dict[str, Any]) -> str:
     """Say how a model is fitted and what it reads."""
-    if cls.closed_form:
-        fitted = "fitted in closed form"
+    if schema["closed_form"]:
+        fitted = "fitted in closed form, so that one seed is enough"
     else:
         fitted = "trained with sampled negatives" if cls.samples_negatives else "trained without sampled negatives"
-    content = "reads item features" if cls.uses_features else "without content"
-    return f"{fitted}; {content}" + ("" if config.get("draws", True) else "; nothing is drawn, so it is run once")
+    return f"{fitted}; {'reads item features' if schema['uses_features'] else 'without content'}"
 
 
 def section(name: str, config: dict[str, Any], schema: dict[str, Any], shared: dict[str, Any]) -> str:
@@ -76,7 +76,7 @@ def section(name: str, config: dict[str, Any], schema: dict[str, Any], shared: d
     cls = model_class(name)
     module = inspect.getdoc(sys.modules[cls.__module__]) or ""
     facts = [f"- id `{name}`, code `src/mmrepro/models/{name}.py`, file `config/models/{name}.yaml`"]
-    facts.append(f"- {kind_text(cls, config)}")
+    facts.append(f"- {kind_text(cls, schema)}")
     facts.append(f"- defaults and search space: {config['source']}")
     if links := methods_links(module):
         facts.append(f"- formulas: methods, {links}")
@@ -91,9 +91,9 @@ def fragment(root: Path) -> str:
     names = model_names()
     configs = {name: read_yaml(root / f"config/models/{name}.yaml") for name in names}
     schemas = {name: read_json(root / f"config/schema/models/{name}.json") for name in names}
-    shared = shared_parameters(schemas)
+    shared = shared_parameters()
     rows = [
-        (f"[{configs[name]['title']}](#model-{name})", f"`{name}`", kind_text(model_class(name), configs[name]))
+        (f"[{configs[name]['title']}](#model-{name})", f"`{name}`", kind_text(model_class(name), schemas[name]))
         for name in names
     ]
     common = [

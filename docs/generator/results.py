@@ -13,7 +13,7 @@ from generator.text import code, details, join, read_json, read_yaml, table
 CUTOFF = 20
 """Cutoff of the table of every metric."""
 FIGURES = {
-    "recall_at_20": "Recall at 20",
+    "accuracy": "Accuracy of every model",
     "search": "Search: the best so far against trials",
     "sensitivity": "Sensitivity",
     "degrees": "How interactions spread over users and items",

@@ -210,7 +210,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from features_hand_made import feature_set
-from mmrepro.features import images
+from mmrepro.features import pixels as images
 from mmrepro.features.extract import extract
 
 original, opened = images.open_image, []

@@ -321,8 +321,8 @@ def test_killed_download_asks_only_for_the_rest(server: Server, tmp_path: Path) 
     raw = tmp_path / "raw"
     config = shop(raw, {f"i{name}": f"{server.url}/{name}" for name in names}, connections=2)
     code = (
-        "import sys; from pathlib import Path; from mmrepro.config import DatasetConfig; "
-        "from mmrepro.datasets.images import download_images; "
+        "import sys; from pathlib import Path; from mmrepro.config.dataset import DatasetConfig; "
+        "from mmrepro.datasets.image_download import download_images; "
         "download_images(DatasetConfig.model_validate_json(sys.argv[1]), Path(sys.argv[2]))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, config.model_dump_json(), str(raw)])

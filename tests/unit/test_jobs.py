@@ -148,8 +148,9 @@ def test_sections_are_handed_on_whole_and_without_defaults() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"watch": "recal_at_20"}, "`watch: recal_at_20` is no metric of users; did you mean 'recall'?"),
-        ({"watch": "coverage_at_20"}, "`watch: coverage_at_20` is no metric of users"),
+        ({"watch": "recal_at_20"}, "`watch: recal_at_20` is no metric of accuracy; did you mean 'recall'?"),
+        ({"watch": "coverage_at_20"}, "`watch: coverage_at_20` is no metric of accuracy"),
+        ({"watch": "intra_list_distance_at_20"}, "is no metric of accuracy"),
         ({"watch": "recall_at_101"}, "lists are 100 items long; no cutoff can be larger"),
         ({"cutoffs": [10, 200]}, "lists are 100 items long"),
         ({"comparisons": {"main": {"title": "t", "models": ["cm3"], "variants": {"a": {}, "b": {}}}}}, "name of another table"),

@@ -17,7 +17,6 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmrepro.config import Protocol
 from mmrepro.ops.interactions import Interactions
 from mmrepro.models.base import Batch, ContentParameters, ItemContent, Model, require_features
 from mmrepro.ops.content import unified_matrix

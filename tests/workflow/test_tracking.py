@@ -91,6 +91,7 @@ def write_alignment(root: Path, planned: PlannedAlignment, **changes: object) ->
     losses = {"target": "tokens", "measure": "nats a token", "baseline": 4.0, "untrained": 6.0, "trained": 3.0}
     record = {
         "status": "finished",
+        "purpose": "alignment",
         "configuration": {"dim": 8, "sources": {"image": {"patch": 4}}},
         "seed": 3,
         "device": "cpu",

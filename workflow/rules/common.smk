@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
-from mmrepro.config.files import validate
+from mmrepro.config.files import load_yaml, validate
 from mmrepro.config.study import StudyConfig
 from mmrepro.errors import MmreproError
 from mmrepro.study.kinds import KINDS
@@ -31,7 +31,9 @@ except MmreproError as error:
 
 JOBS = {(job.kind, job.product.as_posix()): job for job in PLAN.jobs}
 STUDY_FOLDER = STUDY.format(study=PLAN.study.study)
-SLICE = json.dumps({key: getattr(PLAN.study, key) for key in ("datasets", "models", "seeds")})
+WRITTEN = load_yaml(Path(study_file())) if workflow.configfiles else {}
+SLICE = json.dumps({key: value for key, value in config.items() if key not in WRITTEN or WRITTEN[key] != value})
+"""What --config has changed, for the commands that read the study themselves."""
 
 
 def job(kind):

@@ -10,7 +10,7 @@ from pydantic import Field
 from mmrepro.config.base import Strict, content_hash, differing
 from mmrepro.config.protocol import Protocol
 
-Watch = Annotated[str, Field(pattern=r"^[a-z_]+_at_[1-9][0-9]*$")]
+Watch = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*_at_[1-9][0-9]*$")]
 """A metric and its cutoff: `recall_at_20`."""
 WATCH = "recall_at_20"
 WATCH_DESCRIPTION = "metric on which early stopping and the choice of hyper-parameters look"

@@ -37,7 +37,7 @@ class TrainedParameters(ModelParameters):
     weight_decay: float = Field(0.0, ge=0, description="L2 inside Adam")
     batch_size: int = Field(2048, ge=1)
     max_epochs: int = Field(1000, ge=1)
-    patience: int = Field(20, ge=1, description="epochs without a better validation recall@20 before stopping")
+    patience: int = Field(20, ge=1, description="epochs without a better watched metric on validation before stopping")
 
 
 class ContentParameters(TrainedParameters):

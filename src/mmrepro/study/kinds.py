@@ -41,6 +41,8 @@ class Kind:
         Whether MLflow is told of it.
     sequential
         Whether a job makes trainings of its own, one after the other.
+    wanted
+        Whether `snakemake` without a target makes its products.
     """
 
     title: str
@@ -52,6 +54,7 @@ class Kind:
     records: str | None = None
     tracked: bool = False
     sequential: bool = False
+    wanted: bool = False
 
     @property
     def log_file(self) -> str:
@@ -114,11 +117,11 @@ KINDS: dict[str, Kind] = {
     ),
     "tables": Kind(
         "tables", f"{STUDY}/summary.json", "tables/{study}",
-        ("reporting.build:build_tables", "reporting.tables.*:build", "reporting.figures.*:draw"),
+        ("reporting.build:build_tables", "reporting.tables.*:build", "reporting.figures.*:draw"), wanted=True,
     ),
     "track": Kind(
         "imports into MLflow", f"{STUDY}/tracking.json", "track/{study}",
-        ("housekeeping.tracking:import_runs",),
+        ("housekeeping.tracking:import_runs",), wanted=True,
     ),
 }  # fmt: skip
 """Name of a rule -> its jobs, in the order in which data flow."""

@@ -68,12 +68,9 @@ def products() -> dict[str, Product]:
 
 @cache
 def metric_names() -> list[str]:
-    """Return the names of the metrics that each user has a value of, as the registry in `evaluation/metrics.py` lists
-    them.
-    """
+    """Return the names of the metrics that can be watched: those of accuracy, as `evaluation/metrics.py` lists them."""
     registry: Any = _constant(PACKAGE / "evaluation/metrics.py", "METRICS")
-    per_user = (entry for entry in registry.elts if not any(k.arg == "per_user" for k in entry.keywords))
-    return [entry.args[0].id for entry in per_user]
+    return [entry.args[0].id for entry in registry.elts if any(keyword.arg == "accuracy" for keyword in entry.keywords)]
 
 
 def table_names() -> list[str]:

@@ -107,7 +107,9 @@ def _check_keys(study: StudyConfig, root: Path, origin: str) -> None:
     """Sections named after models or data sets must name known ones; `--config` may leave some of them unused."""
     metric, cutoff = metric_of(study.watch)
     if metric not in metric_names():
-        raise MmreproError(f"{origin}: `watch: {study.watch}` is no metric of users; {nearest(metric, metric_names())}")
+        raise MmreproError(
+            f"{origin}: `watch: {study.watch}` is no metric of accuracy; {nearest(metric, metric_names())}"
+        )
     if cutoff > LIST_DEPTH or max(study.cutoffs) > LIST_DEPTH:
         raise MmreproError(f"{origin}: lists are {LIST_DEPTH} items long; no cutoff can be larger")
     taken = [name for name in study.comparisons if name in table_names()]
