@@ -61,22 +61,6 @@ def test_each_source_is_lost_about_as_often_and_seeds_differ() -> None:
     assert (lost != lost_sources(6000, 0.5, ["image", "text", "audio"], seed=1)).any()
 
 
-@given(st.integers(0, 1000))
-def test_items_lose_only_what_they_have_and_keep_something(seed: int) -> None:
-    has = np.random.default_rng(seed).random((40, 3)) < 0.6
-    sources = ["image", "text", "audio"]
-    lost = lost_sources(40, 1.0, sources, {s: has[:, i] for i, s in enumerate(sources)}, seed)
-    for item, source in enumerate(lost):
-        assert (source == "") if has[item].sum() < 2 else has[item, sources.index(source)]
-
-
-def test_known_and_complete_presence_changes_nothing() -> None:
-    everyone = {source: np.ones(50, dtype=bool) for source in ("image", "text")}
-    np.testing.assert_array_equal(
-        lost_sources(50, 0.8, ["image", "text"], everyone), lost_sources(50, 0.8, ["image", "text"])
-    )
-
-
 def test_a_single_source_cannot_be_lost() -> None:
     with pytest.raises(MmreproError, match="source image alone would keep nothing to see; mask a feature set with at"):
         lost_sources(5, 0.5, ["image"])

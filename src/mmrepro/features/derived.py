@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -71,13 +71,7 @@ def change_of(config: FeatureSetConfig) -> str | None:
     return f"{CHANGES[config.name.kind].replace('<percent>', config.name.argument + ' %')} (seed {SEED})"
 
 
-def lost_sources(
-    n_items: int,
-    share: float,
-    sources: Sequence[str],
-    present: Mapping[str, np.ndarray] | None = None,
-    seed: int = SEED,
-) -> np.ndarray:
+def lost_sources(n_items: int, share: float, sources: Sequence[str], seed: int = SEED) -> np.ndarray:
     """Draw which source each item loses.
 
     The first `share` of one fixed permutation of the items lose the one they have drawn, so that whoever loses a
@@ -91,9 +85,6 @@ def lost_sources(
         Of the items, in [0, 1]; rounded to whole items.
     sources
         Names, at least two.
-    present
-        Source to the items that have it, shape (n_items,), bool. An item draws among those it has; one that has fewer
-        than two loses nothing, for nothing would be left to see. None: every item draws among all.
     seed
         Of the permutation and the draws.
 
@@ -114,15 +105,9 @@ def lost_sources(
         )
     generator = np.random.default_rng(seed)
     chosen = generator.permutation(n_items)[: round(share * n_items)]
-    draws = generator.random(n_items)
-    everyone = np.ones(n_items, dtype=bool)
-    has = np.stack([everyone if present is None else present[source] for source in sources], axis=1)
-    ordered = np.argsort(~has, axis=1, kind="stable")  # the sources an item has, then the others
-    n_sources = has.sum(axis=1)
-    picked = ordered[np.arange(n_items), (draws * n_sources).astype(np.int64)]
+    drawn = (generator.random(n_items) * len(sources)).astype(np.int64)
     lost = np.full(n_items, "", dtype=f"<U{max(map(len, sources))}")
-    chosen = chosen[n_sources[chosen] > 1]
-    lost[chosen] = np.array(sources)[picked[chosen]]
+    lost[chosen] = np.array(sources)[drawn[chosen]]
     return lost
 
 

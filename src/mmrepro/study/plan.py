@@ -18,7 +18,7 @@ from mmrepro.config.model import ModelConfig, ModelSchema
 from mmrepro.config.run import RunSpec
 from mmrepro.config.study import StudyConfig
 from mmrepro.study.kinds import KINDS, Kind, code_of, training_code
-from mmrepro.study.layout import NO_FEATURES, Layout
+from mmrepro.study.layout import NO_FEATURES
 from mmrepro.study.needs import Needs
 from mmrepro.study.space import SequentialSearch
 
@@ -285,8 +285,3 @@ def plan_hash(plan: Plan) -> str:
             "literature": {name: d.literature_split for name, d in plan.datasets.items()},
         }
     )
-
-
-def study_folder(plan: Plan) -> Path:
-    """Return the folder of the study's results."""
-    return Layout.study(plan.study.study)
