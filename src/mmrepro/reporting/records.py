@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mmrepro.errors import MmreproError
 from mmrepro.study.layout import Layout
-from mmrepro.study.plan import Job, Plan, PlannedAlignment, PlannedRun, complete
+from mmrepro.study.plan import Job, Plan, PlannedAlignment, PlannedRun, chosen_by
 
 
 def read_record(run: PlannedRun, root: Path) -> dict[str, Any] | None:
@@ -32,14 +33,7 @@ def read_record(run: PlannedRun, root: Path) -> dict[str, Any] | None:
     MmreproError
         When the file is no JSON object.
     """
-    record = read_object(root / run.record)
-    if record is None or record.get("status") != "finished":
-        return None
-    if run.selection is not None and (root / run.selection).is_file():
-        chosen = complete(run, root).parameters
-        if any(record.get("parameters", {}).get(name) != chosen[name] for name in run.spec.selects):
-            return None
-    return record
+    return _finished(run.record, run.selection, run.spec.selects, root)
 
 
 def job_record(job: Job, root: Path) -> dict[str, Any] | None:
@@ -50,19 +44,24 @@ def job_record(job: Job, root: Path) -> dict[str, Any] | None:
     MmreproError
         When the file is no JSON object.
     """
-    record = read_object(root / job.product)
+    return _finished(job.product, job.selection, job.settings.get("selects", ()), root)
+
+
+def _finished(path: Path, selection: Path | None, selects: Iterable[str], root: Path) -> dict[str, Any] | None:
+    """The record of what has finished with the values that its search has chosen, where it waited for one."""
+    record = read_object(root / path)
     if record is None or record.get("status", "finished") != "finished":
         return None
-    if job.selection is not None and (root / job.selection).is_file():
-        if any(record.get("parameters", {}).get(name) != value for name, value in job.chosen(root).items()):
+    if selection is not None and (root / selection).is_file():
+        chosen = chosen_by(selection, selects, root)
+        if any(record.get("parameters", {}).get(name) != value for name, value in chosen.items()):
             return None
     return record
 
 
 def read_alignment(planned: PlannedAlignment, root: Path) -> dict[str, Any] | None:
     """Read `run.json` of a planned pre-training; None where it has not finished."""
-    record = read_object(root / planned.folder / "run.json")
-    return record if record is not None and record.get("status") == "finished" else None
+    return _finished(planned.folder / "run.json", None, (), root)
 
 
 def read_object(path: Path) -> dict[str, Any] | None:

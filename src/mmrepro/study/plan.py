@@ -6,7 +6,7 @@ The Snakefile and all commands read this plan, which `resolve.py` makes once in 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,20 +99,8 @@ class Job:
         """
         if self.selection is None:
             return dict(self.settings)
-        return {**self.settings, "parameters": {**self.settings.get("parameters", {}), **self.chosen(root)}}
-
-    def chosen(self, root: Path) -> dict[str, Any]:
-        """Return the values that a search sets; nothing where it sets none.
-
-        Raises
-        ------
-        FileNotFoundError
-            While the search has no winner yet.
-        """
-        if self.selection is None:
-            return {}
-        winner = json.loads((root / self.selection).read_text())["parameters"]
-        return {name: winner[name] for name in self.settings["selects"]}
+        chosen = chosen_by(self.selection, self.settings["selects"], root)
+        return {**self.settings, "parameters": {**self.settings.get("parameters", {}), **chosen}}
 
 
 @dataclass(frozen=True)
@@ -268,11 +256,22 @@ def complete(run: PlannedRun, root: Path = Path()) -> RunSpec:
     FileNotFoundError
         While the search has no winner yet.
     """
-    if run.selection is None:
-        return run.spec
-    winner = json.loads((root / run.selection).read_text())["parameters"]
-    chosen = {name: winner[name] for name in run.spec.selects}
-    return run.spec.model_copy(update={"parameters": {**run.spec.parameters, **chosen}})
+    chosen = chosen_by(run.selection, run.spec.selects, root)
+    return run.spec.model_copy(update={"parameters": {**run.spec.parameters, **chosen}}) if chosen else run.spec
+
+
+def chosen_by(selection: Path | None, names: Iterable[str], root: Path) -> dict[str, Any]:
+    """Return the values that the winner of a search has of some parameters; nothing without a search.
+
+    Raises
+    ------
+    FileNotFoundError
+        While the search has no winner yet.
+    """
+    if selection is None:
+        return {}
+    winner = json.loads((root / selection).read_text())["parameters"]
+    return {name: winner[name] for name in names}
 
 
 def plan_hash(plan: Plan) -> str:
