@@ -19,13 +19,17 @@ UNLISTED = ("smoke",)
 HEAD = """\
 # Written by `make dvc` from config/; do not edit. Two kinds of stage only: bring a data set's raw files here, build a
 # study's tables. Both call Snakemake, which owns all that is derived and decides what is out of date; hence
-# `always_changed`. # #   dvc repro tables@miniature                                  the embedded study
+# `always_changed`.
+#
+#   dvc repro tables@miniature                                  the embedded study
 #   dvc unfreeze tables-posters && dvc repro tables-posters     another study
 #   dvc repro fetch@mini-baby && mmrepro track-raw mini-baby    raw files, and data/raw/mini-baby.dvc with their hash
-# # The `.dvc` files keep the hashes of data; no stage has outs. DVC would delete or restore them behind Snakemake's
-back, # `dvc pull` fails for an out whose hash it does not know yet, and `--force` deletes it where Snakemake brought it
-here. # # What downloads much or computes for hours is frozen, so that a bare `dvc repro` leaves it alone. DVC can
-freeze a # group only as a whole, and never thaws a member of one: so frozen stages are written out.
+#
+# The `.dvc` files keep the hashes of data; no stage has outs. DVC would delete or restore them behind Snakemake's back,
+# `dvc pull` fails for an out whose hash it does not know yet, and `--force` deletes it where Snakemake brought it here.
+#
+# What downloads much or computes for hours is frozen, so that a bare `dvc repro` leaves it alone. DVC can freeze a
+# group only as a whole, and never thaws a member of one: so frozen stages are written out.
 """
 
 
