@@ -87,17 +87,15 @@ def item_graph(config: Path, modality: str, features: Path, output: Output) -> N
     from mmrepro.config.files import load_feature_set
     from mmrepro.features.item_graph import build_item_graph
 
-    build_item_graph(features, modality, load_feature_set(config).neighbours, output)
+    build_item_graph(load_feature_set(config), modality, features, output)
 
 
 @app.command()
 def probe(prepared: Path, features: Path, modalities: list[str], output: Output) -> None:
     """Measure what features are worth without a recommender: zero-shot ranking and item-CF neighbours."""
     from mmrepro.evaluation.probe import probe as run
-    from mmrepro.runtime.devices import torch_threads
 
-    with torch_threads(1):
-        run(prepared, features, tuple(modalities), output)
+    run(prepared, features, tuple(modalities), output)
 
 
 @app.command()
@@ -160,18 +158,13 @@ def select(
 @app.command()
 def measure(study: StudyFile, dataset: str, output: Output, slice: Slice = "{}") -> None:
     """Measure the lists of a study's finished runs on a data set."""
-    from mmrepro.evaluation.measure import measure as run
-    from mmrepro.study.layout import Layout
+    from mmrepro.evaluation.measure import measure_study as run
 
     plan = resolved(study, slice)
     job = next((job for job in plan.jobs_of("measure") if job.labels["dataset"] == dataset), None)
     if job is None:
         raise MmreproError(f"{study}: no data set '{dataset}'; the study has {', '.join(plan.study.datasets)}")
-    content = plan.content_features(dataset)
-    folder = Layout.features(dataset, content.feature_set) if content else None
-    modalities = tuple(content.modalities) if content else ()
-    file = output / job.product.relative_to("results")
-    run(Layout.prepared(dataset), job.settings["runs"], file, plan.study.cutoffs, Path(), folder, modalities)
+    run(dataset, job.settings, output / job.product.relative_to("results"))
 
 
 @app.command()

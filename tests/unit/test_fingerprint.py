@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmrepro.config.model import model_names
+from mmrepro.errors import MmreproError
 from mmrepro.records import canonical, definitions
 from mmrepro.records import fingerprint as fingerprints
 from mmrepro.records.fingerprint import fingerprint, reachable
@@ -229,6 +230,83 @@ def test_a_parameter_changes_only_the_model_that_reads_it(changed_by: Edit) -> N
         "models/bpr.py", "    reg_weight: float", "    extra: float = Field(0.0, ge=0)\n    reg_weight: float",
         "models/bpr.py", "self.parameters_ = parameters", "self.parameters_, self.extra = parameters, parameters.extra",
     ) == trained("bpr")  # fmt: skip
+
+
+DECIDING = {
+    "a metric of the probes": ("evaluation/metrics.py", "gained = _last(", "gained = 2 * _last(", {"probe", "measure"}),
+    "the rows of lists": ("evaluation/lists.py", "ranked.items.ravel()", "ranked.items[:, ::-1].ravel()",
+                          trained(*MODELS)),
+    "what a selection reads": ("training/run.py", "evaluator.value(lists, split, metric_named(name), cutoff)",
+                               "round(evaluator.value(lists, split, metric_named(name), cutoff), 2)", trained(*MODELS)),
+    "how embeddings are kept": ("training/run.py", "astype(np.float16)", "astype(np.float32)", trained(*MODELS)),
+    "the length of neighbour lists": ("config/features.py", "        10, ge=1, description", "        15, ge=1, description",
+                                      {"item_graph"}),
+    "threads of the probe": ("evaluation/probe.py", "@torch_threads(1)", "@torch_threads(2)", {"probe"}),
+    "the features that lists are compared by": ("evaluation/measure.py", "None if name == NO_FEATURES else", "None if True else",
+                                                {"measure"}),
+    "which error is raised": ("datasets/download.py", 'raise Refused(f"HTTP status {status}")',
+                              'raise Interrupted(f"HTTP status {status}")', {"fetch", "images"}),
+    "what an error carries": ("datasets/download.py", '{status}", _retry_after(response))', '{status}", 0.0)',
+                              {"fetch", "images"}),
+    "the type of a parameter": ("models/cm3.py", "    gamma: float", "    gamma: int", trained("cm3")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edit", DECIDING.values(), ids=DECIDING)
+def test_an_edit_that_decides_a_number_is_seen(changed_by: Edit, edit: tuple[str, str, str, set[str]]) -> None:
+    file, old, new, stages = edit
+    assert stages <= changed_by(file, old, new)
+
+
+REFUSED = {
+    "a loop": ("for _ in range(2):\n    pass\n", "a statement that is no definition"),
+    "a conditional": ("if True:\n    EXTRA = 1\n", "a statement that is no definition"),
+    "a call": ("print(1)\n", "a statement that is no definition"),
+    "an augmented constant": ("EXTRA = 1\nEXTRA += 1\n", "a statement that is no definition"),
+    "a constant made twice": ("EXTRA = 1\nEXTRA = EXTRA + 1\n", "EXTRA is defined twice"),
+    "an entry that is set": ("EXTRA = {}\nEXTRA['a'] = 1\n", "a statement that is no definition"),
+    "a relative import": ("from .losses import bpr\n", "a relative import"),
+    "a whole module": ("import mmrepro.ops.losses as losses\n", "a module of the package by its whole name"),
+    "a base in a module": ("from mmrepro.models import base\n\n\nclass Other(base.Model):\n    pass\n",
+                           "a base class that is no plain name"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("added", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_followed_is_refused(changed_by: Edit, package: Path, added: str, reason: str) -> None:
+    text = (package / "mmrepro/ops/losses.py").read_text()
+    with pytest.raises(MmreproError, match=f"losses.py:.*fingerprints do not follow {reason}"):
+        changed_by("ops/losses.py", "", text + added)
+
+
+def test_an_entry_that_is_missing_is_refused() -> None:
+    with pytest.raises(MmreproError, match="no class derived from Model"):
+        fingerprint("ops.losses")
+    with pytest.raises(MmreproError, match="no generate"):
+        fingerprint("datasets.readers.mmrec:generate")
+    assert fingerprint("datasets.readers.mmrec:generate?") == fingerprint()
+
+
+def test_defaults_of_arguments_belong_to_what_is_around_them(changed_by: Edit, package: Path) -> None:
+    text = (package / "mmrepro/ops/losses.py").read_text()
+    plain = text.replace("def bpr(", "STEP = 1.0\n\n\ndef bpr(", 1)
+    start = plain.index("def bpr(")
+    end = plain.index(") ->", start)
+    shadowed = f"{plain[:end]}, STEP: float = STEP{plain[end:]}"
+    one, two = (fingerprint_with(package, shadowed.replace("STEP = 1.0", f"STEP = {value}")) for value in (1.0, 2.0))
+    assert one != two
+
+
+def fingerprint_with(package: Path, text: str) -> str:
+    with written(package, {"ops/losses.py": text}):
+        return all_fingerprints(package / "mmrepro")["train bpr"]
+
+
+def test_every_module_of_a_stage_can_be_followed() -> None:
+    for file in sorted(SOURCE.rglob("*.py")):
+        name = ".".join(file.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+        if name not in ("cli", "__main__"):
+            definitions.Module(name)
 
 
 def test_a_new_metric_retrains_nothing(changed_by: Edit) -> None:

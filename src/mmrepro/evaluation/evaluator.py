@@ -6,7 +6,7 @@ from mmrepro.columns import TEST, TRAIN, VALID
 from mmrepro.config.protocol import Protocol
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.evaluation.lists import RankedLists
-from mmrepro.evaluation.metrics import Measured, watched
+from mmrepro.evaluation.metrics import Compute, Measured, mean_over_users
 from mmrepro.evaluation.ranking import Scorer, rank
 
 
@@ -23,6 +23,6 @@ class Evaluator:
         users = self.dataset.of(split).distinct_users
         return rank(scorer, users, self.dataset.n_items, self._masked[split].by_user, depth, self.device)
 
-    def value(self, lists: RankedLists, split: str, metric: str, cutoff: int) -> float:
+    def value(self, lists: RankedLists, split: str, metric: Compute, cutoff: int) -> float:
         """Return the mean over users of a metric of a split's lists."""
-        return watched(metric, Measured(lists, self.dataset.of(split), self.dataset.of(TRAIN)), cutoff)
+        return mean_over_users(metric, Measured(lists, self.dataset.of(split), self.dataset.of(TRAIN)), cutoff)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,22 @@ from mmrepro.errors import MmreproError
 from mmrepro.evaluation.lists import lists_of_rows
 from mmrepro.evaluation.metrics import METRICS, Content, Measured, means
 from mmrepro.features.matrix import FeatureMatrix, present_items
-from mmrepro.records.files import atomic_path, read_json, write_json
+from mmrepro.records.files import atomic_path, file_sha256, read_object, write_json
+from mmrepro.study.layout import NO_FEATURES, Layout
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetWriter
 
 RUN = "run"
 MEASURED = (VALID, TEST)
+
+
+def measure_study(dataset: str, settings: Mapping[str, Any], output: Path, root: Path = Path()) -> None:
+    """Measure a study's runs on a data set by the settings of its job; the rest is as in `measure`."""
+    name = settings["features"]
+    features = None if name == NO_FEATURES else root / Layout.features(dataset, name)
+    prepared = root / Layout.prepared(dataset)
+    measure(prepared, settings["runs"], output, settings["cutoffs"], root, features, settings["modalities"])
 
 
 def measure(
@@ -64,20 +73,32 @@ def measure(
         if writer is None:
             raise MmreproError(f"{output}: no run on '{dataset.dataset}' has finished; run the study first")
         writer.close()
-    write_json(output, {"dataset": dataset.dataset, "data": dataset.content_hash, "cutoffs": [*cutoffs], "runs": found})
+        users = file_sha256(temporary)
+    write_json(
+        output,
+        {
+            "dataset": dataset.dataset, "data": dataset.content_hash, "cutoffs": [*cutoffs], "users_sha256": users,
+            "runs": found,
+        },
+    )  # fmt: skip
 
 
 def _measure_run(
     dataset: PreparedDataset, folder: Path, name: str, cutoffs: Sequence[int], content: Content | None
 ) -> tuple[dict[str, dict[str, float | None]], pd.DataFrame]:
     """Means by split, and the values of each user."""
-    record = read_json(folder / "run.json")
-    if record["data"]["interactions"] != dataset.content_hash:
+    record = read_object(folder / "run.json") or {}
+    if record.get("data", {}).get("interactions") != dataset.content_hash:
         raise MmreproError(f"{folder}: made from other data than the prepared ones; run the study again")
     path = folder / "lists.parquet"
     if not path.is_file():
         raise MmreproError(f"{path}: no such file; delete its folder and run the study again")
-    rows = pd.read_parquet(path)
+    try:
+        rows = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise MmreproError(
+            f"{path}: {' '.join(str(error).split())[:99]}; delete its folder and run the study again"
+        ) from None
     found: dict[str, dict[str, float | None]] = {}
     frames = []
     for split in MEASURED:

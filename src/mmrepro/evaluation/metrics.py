@@ -15,6 +15,8 @@ import numpy as np
 from mmrepro.evaluation.lists import NO_ITEM, RankedLists
 from mmrepro.ops.interactions import Interactions
 
+Compute = Callable[["Measured", int], np.ndarray | float]
+"""A metric of lists that are cut at k: a value a user, shape (n,), or one of all lists."""
 LONG_TAIL = 0.8
 """Share of the items, the least popular first, that are the long tail."""
 
@@ -205,7 +207,7 @@ class Metric:
         Whether it stands in readable tables.
     """
 
-    compute: Callable[[Measured, int], np.ndarray | float]
+    compute: Compute
     label: str
     short: str
     unit: str = "share"
@@ -247,7 +249,13 @@ def means(values: np.ndarray) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-def watched(name: str, measured: Measured, k: int) -> float:
-    """Return the mean over users of one metric, which is found by the name of its function; 0 without users."""
-    values = np.asarray(globals()[name](measured, k), dtype=np.float64)
+def metric_named(name: str) -> Compute:
+    """Return the function of a metric, found by its name: a job whose configuration names it says so in its parts."""
+    found: Compute = globals()[name]
+    return found
+
+
+def mean_over_users(compute: Compute, measured: Measured, k: int) -> float:
+    """Return the mean of one metric; 0 without users."""
+    values = np.asarray(compute(measured, k), dtype=np.float64)
     return means(values) if len(values) else 0.0

@@ -28,6 +28,7 @@ from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.evaluation.item_neighbours import cf_neighbours, neighbour_recall, popular_neighbours
+from mmrepro.evaluation.metrics import ndcg, recall
 from mmrepro.evaluation.ranking import NO_ITEM, Scorer
 from mmrepro.features.matrix import FeatureMatrix
 from mmrepro.ops.content import unified_matrix
@@ -35,15 +36,17 @@ from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import unit
 from mmrepro.ops.neighbours import nearest_neighbours
 from mmrepro.records.files import write_json
+from mmrepro.runtime.devices import torch_threads
 from mmrepro.study.kinds import code_of
 
 ALL = "all"
 NEIGHBOURS = (10, 20, 50)
-ZERO_SHOT = ("recall", "ndcg")
+ZERO_SHOT = (recall, ndcg)
 """Metrics whose expected value under a random order has a closed form below."""
 TILE = 2048  # users and items whose features are held in float64 at once
 
 
+@torch_threads(1)  # part of the result
 def probe(
     prepared: Path, features: Path, modalities: Sequence[str], output: Path, cutoffs: Sequence[int] = (10, 20)
 ) -> None:
@@ -129,7 +132,9 @@ class _Measures:
         """Recall and NDCG of the lists that scores give."""
         lists = self.evaluator.rank(scorer, TEST, max(self.cutoffs))
         return {
-            f"{name}_at_{k}": self.evaluator.value(lists, TEST, name, k) for name in ZERO_SHOT for k in self.cutoffs
+            f"{metric.__name__}_at_{k}": self.evaluator.value(lists, TEST, metric, k)
+            for metric in ZERO_SHOT
+            for k in self.cutoffs
         }
 
     def item_cf(self, lists: np.ndarray) -> dict[str, float | None]:
@@ -231,7 +236,7 @@ def random_zero_shot(dataset: PreparedDataset, cutoffs: Sequence[int]) -> dict[s
     share = np.bincount(open_, minlength=dataset.n_users)[users] / np.maximum(candidates, 1)
     gains = np.append(0, (1 / np.log2(np.arange(2, max(cutoffs) + 2))).cumsum())
     expected = {
-        "recall": {k: share * np.minimum(k, candidates) / n_relevant for k in cutoffs},
-        "ndcg": {k: share * gains[np.minimum(k, candidates)] / gains[np.minimum(k, n_relevant)] for k in cutoffs},
+        recall: {k: share * np.minimum(k, candidates) / n_relevant for k in cutoffs},
+        ndcg: {k: share * gains[np.minimum(k, candidates)] / gains[np.minimum(k, n_relevant)] for k in cutoffs},
     }
-    return {f"{name}_at_{k}": float(expected[name][k].mean()) for name in ZERO_SHOT for k in cutoffs}
+    return {f"{metric.__name__}_at_{k}": float(expected[metric][k].mean()) for metric in ZERO_SHOT for k in cutoffs}

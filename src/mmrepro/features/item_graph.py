@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmrepro.config.features import ItemGraphSection
 from mmrepro.errors import MmreproError
 from mmrepro.features.matrix import FeatureMatrix, load_record
 from mmrepro.records.files import atomic_path
@@ -15,32 +16,32 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def build_item_graph(features: Path, modality: str, k: int, output: Path) -> None:
+def build_item_graph(section: ItemGraphSection, modality: str, features: Path, output: Path) -> None:
     """Write the neighbour lists of one modality.
 
     Parameters
     ----------
-    features
-        Folder of the feature set.
+    section
+        Length of the lists.
     modality
-        One of its modalities.
-    k
-        Length of a list, the item itself included.
+        A modality of the feature set.
+    features
+        Its folder.
     output
-        Folder that gets `<modality>.neighbours.npz`: `indices` (int32) and `cosines` (float32), both (n_items, k), and
-        `matrix_sha256` of the feature matrix.
+        Folder that gets `<modality>.neighbours.npz`: `indices` (int32) and `cosines` (float32), both (n_items,
+        length), and `matrix_sha256` of the feature matrix.
 
     Raises
     ------
     MmreproError
-        When the feature table is missing or damaged, or has fewer than k items.
+        When the feature table is missing or damaged, or has fewer items than a list is long.
     """
     import torch
 
     from mmrepro.ops.neighbours import nearest_neighbours
 
     table = FeatureMatrix.load(features, modality)
-    indices, cosines = nearest_neighbours(torch.from_numpy(table.matrix), k)
+    indices, cosines = nearest_neighbours(torch.from_numpy(table.matrix), section.neighbours)
     with atomic_path(_file(output, modality)) as temporary, temporary.open("wb") as handle:
         np.savez(
             handle,

@@ -120,8 +120,6 @@ def load_record(folder: Path, modality: str) -> dict[str, Any]:
         record = read_json(path)
     except FileNotFoundError:
         raise MmreproError(f"{path}: no such file; make the features of '{folder.name}' first") from None
-    except ValueError:
-        record = None
     if not isinstance(record, dict) or "matrix_sha256" not in record:
         raise MmreproError(f"{path}: not the record of a feature table; delete it and run again")
     return record

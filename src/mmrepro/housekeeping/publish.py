@@ -12,10 +12,10 @@ from typing import Any
 from mmrepro.config.model import model_names
 from mmrepro.config.run import WATCH
 from mmrepro.errors import MmreproError
-from mmrepro.records.files import write_text
+from mmrepro.records.files import read_object, write_text
 from mmrepro.records.provenance import is_committed
 from mmrepro.reporting.build import build_tables
-from mmrepro.reporting.records import job_record, read_object
+from mmrepro.reporting.records import job_record
 from mmrepro.study.kinds import training_code
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Job, Plan

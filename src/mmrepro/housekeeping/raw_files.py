@@ -11,6 +11,7 @@ import requests
 
 from mmrepro.config.dataset import DatasetConfig, RawFile
 from mmrepro.datasets.fetch import MANIFEST
+from mmrepro.errors import MmreproError
 from mmrepro.records.files import file_sha256, read_json
 from mmrepro.study.layout import Layout
 
@@ -127,7 +128,7 @@ def _local(folder: Path, source: RawFile, verify: bool) -> Finding:
     fix = f"delete {path} and run again"
     try:
         names = {entry["name"]: entry for entry in read_json(path)["files"]}
-    except (ValueError, KeyError, TypeError):
+    except (MmreproError, KeyError, TypeError):
         return Finding("damaged manifest", fix)
     within = f"{source.name}/"
     entries = [entry for name, entry in names.items() if name == source.name or name.startswith(within)]

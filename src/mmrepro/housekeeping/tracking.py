@@ -152,7 +152,7 @@ def finished_jobs(plan: Plan, root: Path) -> list[FinishedJob]:
         record = job_record(job, root) if job.of_kind.tracked else None
         if record is not None:
             run = runs.get(job.product)
-            metrics = measured(plan, run, root) if run is not None and job.kind == "train" else None
+            metrics = measured(plan, run, record, root) if run is not None and job.kind == "train" else None
             protocol = run.protocol_name if run is not None else None
             found.append(FinishedJob(job, root / job.product.parent, record, protocol, metrics or {}))
     return found

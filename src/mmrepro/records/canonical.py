@@ -32,10 +32,11 @@ def definition(reference: Reference) -> Definition:
     known = module(reference.module)
     statement, _, member = known.statements[reference.name], *reference.name.partition(".")[1:]
     if member and isinstance(statement, ast.ClassDef):
-        return _Canonical(known, member).definition(copy.deepcopy(members(statement)[member]))
+        constant = copy.deepcopy(members(statement)[member])
+        return _Canonical(known, member, owner=statement.name).definition(constant)
     is_settings = "pydantic.BaseModel" in bases_of(reference)
     own = copy.deepcopy(statement) if reference.name in known.shared else statement
-    return _Canonical(known, reference.name, is_settings).definition(own)
+    return _Canonical(known, reference.name, is_settings=is_settings).definition(own)
 
 
 class _Scope:
@@ -48,8 +49,8 @@ class _Scope:
 class _Canonical(ast.NodeTransformer):
     """Rewrites one definition and notes what it uses."""
 
-    def __init__(self, known: Module, name: str, is_settings: bool = False) -> None:
-        self.known, self.name, self.is_settings = known, name, is_settings
+    def __init__(self, known: Module, name: str, owner: str = "", is_settings: bool = False) -> None:
+        self.known, self.name, self.owner, self.is_settings = known, name, owner, is_settings
         self.scopes: list[_Scope] = []
         self.found = Definition()
 
@@ -71,9 +72,15 @@ class _Canonical(ast.NodeTransformer):
         """Fields leave a class of settings: each is a definition of its own, known by its name."""
         for entry in [e for e in statement.body if isinstance(e, ast.AnnAssign) and isinstance(e.target, ast.Name)]:
             statement.body.remove(entry)
-            name = ast.unparse(entry.target)
+            name, kinds = ast.unparse(entry.target), self._built_in(entry.annotation)
             self.found.fields[name] = _Canonical(self.known, "").definition(entry)
+            self.found.fields[name].text += f" {kinds}"
         statement.body = statement.body or [ast.Pass()]
+
+    def _built_in(self, annotation: ast.expr) -> list[str]:
+        """The types of Python's own that an annotation names: values are converted to them."""
+        names = {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)}
+        return sorted(name for name in names if self._lookup(name) is None)
 
     # names
 
@@ -85,7 +92,8 @@ class _Canonical(ast.NodeTransformer):
                 return scope.imports[name]
             if name in scope.names:
                 return None
-        return self.known.resolve(name)
+        sibling = f"{self.owner}.{name}"
+        return Reference(self.known.name, sibling) if sibling in self.known.statements else self.known.resolve(name)
 
     def _numbered(self, reference: Reference) -> ast.Name:
         if is_recorder(reference.module):
@@ -129,7 +137,15 @@ class _Canonical(ast.NodeTransformer):
     # what decides no result
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        return ast.Raise(None, None)
+        """Words leave an error, and what is for a user's eyes leaves whole; others may be caught, and decide."""
+        called = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        if isinstance(called, ast.Name):
+            reference = located(self._lookup(called.id))
+            if reference is not None and is_recorder(reference.module):
+                return ast.Raise(None, None)
+        if isinstance(node.exc, ast.Call):
+            node.exc.args = [argument for argument in node.exc.args if not _is_text(argument)]
+        return ast.Raise(None if node.exc is None else self.visit(node.exc), None)
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         if isinstance(node.value, ast.Constant):
@@ -150,13 +166,17 @@ class _Canonical(ast.NodeTransformer):
             node.keywords = [keyword for keyword in node.keywords if keyword.arg != "description"]
         return self.generic_visit(node)
 
+    def visit_MatchClass(self, node: ast.MatchClass) -> ast.AST:
+        self.found.words.update(node.kwd_attrs)
+        return self.generic_visit(node)
+
     # annotations
 
     def _note_types(self, annotation: ast.expr | None) -> None:
         for node in ast.walk(annotation) if annotation is not None else ():
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
-                node = ast.Name(node.value, ast.Load())
-            if isinstance(node, ast.Name):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                self._note_types(_parsed(node.value))
+            elif isinstance(node, ast.Name):
                 reference = located(self._lookup(node.id))
                 if reference is not None and not is_recorder(reference.module):
                     self.found.types.add(reference)
@@ -188,14 +208,23 @@ class _Canonical(ast.NodeTransformer):
         node.decorator_list = [self.visit(decorator) for decorator in node.decorator_list]
         decorators, node.decorator_list = node.decorator_list, []
         scope = _Scope({*_arguments(node.args), *_bound(node.body)}, imported_names(_own_nodes(node.body)))
-        self._within(scope, node)
+        self._called(scope, node)
         node.decorator_list, node.body = decorators, node.body or [ast.Pass()]
+        return node
+
+    def _called(self, scope: _Scope, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> ast.AST:
+        """Visit what has arguments; their defaults belong to what is around it."""
+        defaults = [self.visit(default) for default in node.args.defaults]
+        keyword_defaults = [default and self.visit(default) for default in node.args.kw_defaults]
+        node.args.defaults, node.args.kw_defaults = [], []
+        self._within(scope, node)
+        node.args.defaults, node.args.kw_defaults = defaults, keyword_defaults
         return node
 
     visit_FunctionDef = visit_AsyncFunctionDef = _visit_function
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
-        return self._within(_Scope(set(_arguments(node.args)), {}), node)
+        return self._called(_Scope(set(_arguments(node.args)), {}), node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         outer = node.bases, node.keywords, node.decorator_list
@@ -210,6 +239,18 @@ class _Canonical(ast.NodeTransformer):
         return self._within(_Scope({n.id for n in targets if isinstance(n, ast.Name)}, {}), node)
 
     visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _visit_comprehension
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def _parsed(text: str) -> ast.expr | None:
+    """A type that is written as a string; None for other strings, such as those of `Literal`."""
+    try:
+        return ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return None
 
 
 def _arguments(arguments: ast.arguments) -> Iterator[str]:

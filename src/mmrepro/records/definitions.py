@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from mmrepro.errors import MmreproError
+
 PACKAGE = "mmrepro"
 ROOT = Path(__file__).parents[1]
 RECORDERS = ("errors", "records", "runtime.meter", "runtime.energy", "study.kinds", "training.recorder")
@@ -83,15 +85,53 @@ class Module:
         self.imports: dict[str, Binding] = {}
         for statement in ast.parse(_file(name).read_text()).body:
             defined = list(_defined(statement))
+            self._check(statement, defined)
             self.statements.update(dict.fromkeys(defined, statement))
             self.shared.update(defined if len(defined) > 1 else ())
             if isinstance(statement, ast.ClassDef):
                 self.bases[statement.name] = [base.id for base in statement.bases if isinstance(base, ast.Name)]
             self.imports.update(imported_names(ast.walk(statement)))
 
+    def _check(self, statement: ast.stmt, defined: list[str]) -> None:
+        """Refuse what fingerprints do not follow: an edit there would rerun nothing without a word."""
+        doubled = [name for name in defined if name in self.statements]
+        imported = isinstance(statement, ast.Import | ast.ImportFrom)
+        inner = [node for node in ast.walk(statement) if isinstance(node, ast.Import | ast.ImportFrom)]
+        outer = statement.bases if isinstance(statement, ast.ClassDef) else []
+        reason = None
+        if doubled:
+            reason = f"{doubled[0]} is defined twice"
+        elif not (defined or imported or _is_note(statement)):
+            reason = "a statement that is no definition"
+        elif any(isinstance(node, ast.ImportFrom) and node.level for node in inner):
+            reason = "a relative import"
+        elif any(isinstance(node, ast.Import) and _names_package(node) for node in inner):
+            reason = "a module of the package by its whole name; import it with `from`"
+        elif any(isinstance(base, ast.Attribute) and self._is_inside(base) for base in outer):
+            reason = "a base class that is no plain name; import the class itself"
+        if reason is not None:
+            raise MmreproError(f"{_file(self.name)}:{statement.lineno}: fingerprints do not follow {reason}")
+
+    def _is_inside(self, base: ast.Attribute) -> bool:
+        found = self.imports.get(base.value.id) if isinstance(base.value, ast.Name) else None
+        return found is not None and found.inside
+
     def resolve(self, name: str) -> Binding | Reference | None:
         """Return what a global name of the module stands for: one of its definitions, or what an import bound."""
         return Reference(self.name, name) if name in self.statements else self.imports.get(name)
+
+
+def _is_note(statement: ast.stmt) -> bool:
+    """Whether a statement says something to readers or type checkers only."""
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant)
+    if not isinstance(statement, ast.If) or ast.unparse(statement.test) != "TYPE_CHECKING":
+        return False
+    return all(isinstance(entry, ast.Import | ast.ImportFrom) for entry in statement.body)
+
+
+def _names_package(node: ast.Import) -> bool:
+    return any(alias.name.split(".")[0] == PACKAGE for alias in node.names)
 
 
 def _file(module: str) -> Path:
@@ -107,7 +147,7 @@ def _defined(statement: ast.stmt) -> Iterator[str]:
         case ast.ClassDef():
             yield statement.name
             yield from (f"{statement.name}.{member}" for member in members(statement))
-        case ast.Assign(targets=targets):
+        case ast.Assign(targets=targets) if all(isinstance(target, ast.Name | ast.Tuple) for target in targets):
             yield from (n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name))
         case ast.AnnAssign(target=ast.Name(id=name)):
             yield name
@@ -165,7 +205,9 @@ def located(found: Binding | Reference | None) -> Reference | None:
     while isinstance(found, Binding):
         if not found.inside or found.name is None:
             return None
-        found = module(found.module).resolve(found.name)
+        binding, found = found, module(found.module).resolve(found.name)
+        if found is None:
+            raise MmreproError(f"{_file(binding.module)}: no definition of {binding.name}, which others import")
     return found
 
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mmrepro.errors import MmreproError
+
 
 @contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
@@ -35,8 +37,35 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text())
+    """Read a JSON file.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is none.
+    MmreproError
+        When it holds no JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise MmreproError(f"{path}: no valid JSON; delete its folder and run the study again") from None
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Read a JSON file that holds an object; None where there is none.
+
+    Raises
+    ------
+    MmreproError
+        When the file holds no JSON object.
+    """
+    if not path.is_file():
+        return None
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise MmreproError(f"{path}: no JSON object; delete its folder and run the study again")
+    return value
 
 
 def file_sha256(path: Path) -> str:

@@ -3,12 +3,14 @@ change.
 
 Snakemake does not see edits in imported modules. A fingerprint is taken over definitions (functions, classes,
 constants), from a stage's entry along the names that resolve to definitions of the package. Of a definition counts its
-syntax tree without docstrings, annotations and the words of `raise`; where it names another definition, that one's
+syntax tree without docstrings, annotations and the words of errors; where it names another definition, that one's
 content counts in place of the name. So a definition may be moved, renamed, or its module split, and nothing reruns;
 what no stage reaches counts nowhere. What only reports (`print`) or records (`RECORDERS`) is no part of a stage.
 
-Settings (classes derived from `Strict`) count by the field: a default is part of a stage that reads a field of that
-name. Annotations count for what they name: a class that is reached by them alone is part of the stage like any other.
+Settings (classes derived from `Strict`) count by the field: default and built-in type are part of a stage that reads a
+field of that name (one that is read by a computed name alone is not seen). Annotations count for what they name: a
+class that is reached by them alone is part of the stage like any other. Of a `raise` counts which error it is and what
+it carries, not its words; an error that is for the user's eyes counts nowhere.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from functools import cache
 
+from mmrepro.errors import MmreproError
 from mmrepro.records.canonical import definition
-from mmrepro.records.definitions import Reference, bases_of, module, modules
+from mmrepro.records.definitions import PACKAGE, Reference, bases_of, module, modules
 
 MODEL_BASE = "models.base.Model"
 
@@ -30,13 +33,19 @@ def fingerprint(*entries: str) -> str:
     Parameters
     ----------
     *entries
-        `<module>:<definition>` with the module relative to the package; a definition that a module lacks counts for
-        nothing. A module alone stands for the model that it holds, `*` for every module of a folder.
+        `<module>:<definition>` with the module relative to the package. A module alone stands for the model that it
+        holds, `*` for every module of a folder that has the definition. With a `?` at the end, a definition that the
+        module lacks counts for nothing.
 
     Returns
     -------
     str
         Sixteen hexadecimal digits.
+
+    Raises
+    ------
+    MmreproError
+        For an entry that is no definition, or a module with statements that cannot be followed.
     """
     return _Closure([reference for entry in entries for reference in _references(entry)]).hash
 
@@ -47,11 +56,12 @@ def reachable(*entries: str) -> list[tuple[str, str]]:
 
 
 def _references(entry: str) -> list[Reference]:
-    pattern, separator, wanted = entry.partition(":")
-    found = [Reference(name, defined) for name in modules(pattern) for defined in module(name).statements]
-    if separator:
-        return [reference for reference in found if reference.name == wanted]
-    return [reference for reference in found if MODEL_BASE in bases_of(reference)]
+    pattern, separator, wanted = entry.removesuffix("?").partition(":")
+    known = [Reference(name, defined) for name in modules(pattern) for defined in module(name).statements]
+    found = [one for one in known if (one.name == wanted if separator else MODEL_BASE in bases_of(one))]
+    if not found and not entry.endswith("?"):
+        raise MmreproError(f"{PACKAGE}/{pattern.replace('.', '/')}.py: no {wanted or 'class derived from Model'} in it")
+    return found
 
 
 class _Closure:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from mmrepro.columns import TEST, VALID, Columns
 from mmrepro.config.base import content_hash
+from mmrepro.errors import MmreproError
 from mmrepro.evaluation.metrics import METRICS
 from mmrepro.reporting.finished import CELL, FinishedRun, value_of
 from mmrepro.reporting.records import measured, read_record
@@ -34,7 +35,7 @@ class Collection:
     runs
         The finished runs, in the order of the plan.
     holes
-        The planned runs that have not finished, or not been measured.
+        The planned runs that have not finished.
     missing
         Such runs of all tables, each folder once.
     """
@@ -76,23 +77,27 @@ def finished_runs(
     Returns
     -------
     tuple of FinishedRun
-        In the order given, without those that have not finished or not been measured. Flags are 'selected on test'
+        In the order given, without those that have not finished. Flags are 'selected on test'
         (where a search chose the hyper-parameters there), 'stale', 'mixed versions' and 'mixed devices'; the last two
         mark the runs that differ from most of those they are compared with (same table, data set and protocol).
 
     Raises
     ------
     MmreproError
-        When a record cannot be read.
+        When a record cannot be read, or a finished run has not been measured.
     """
-    found = [(run, read_record(run, root), measured(plan, run, root)) for run in planned]
-    finished = [
-        FinishedRun(
-            run, record, metrics, root / Layout.measures(plan.study.study, run.spec.dataset).with_suffix(".parquet")
-        )
-        for run, record, metrics in found
-        if record is not None and metrics is not None
-    ]
+    finished: list[FinishedRun] = []
+    for one in planned:
+        record, path = read_record(one, root), root / Layout.measures(plan.study.study, one.spec.dataset)
+        if record is None:
+            continue
+        metrics = measured(plan, one, record, root)
+        if metrics is None:
+            raise MmreproError(
+                f"{path}: {one.folder} is finished and not measured; run the study again, or "
+                f"`mmrepro measure {plan.study.study} {one.spec.dataset} --output results`"
+            )
+        finished.append(FinishedRun(one, record, metrics, path.with_suffix(".parquet")))
     odd = {
         "mixed versions": _minority(finished, lambda record: content_hash(record.get("versions"))),
         "mixed devices": _minority(finished, _device),

@@ -61,12 +61,18 @@ def user_means(runs: Sequence[FinishedRun], columns: Sequence[str]) -> pd.DataFr
     Raises
     ------
     MmreproError
-        For a run whose users were not measured, or not by that metric.
+        For runs of which not the same users were measured, or not by that metric.
     """
     parts = [
         _test_rows(run.users, [Columns.USER, *columns], [(RUN, "==", run.planned.folder.as_posix())], "measures")
         for run in runs
     ]
+    for run, part in zip(runs, parts, strict=True):
+        if part[Columns.USER].tolist() != parts[0][Columns.USER].tolist():
+            raise MmreproError(
+                f"{run.users}: other users of {run.planned.folder} than of {runs[0].planned.folder}; "
+                "delete the measures and run the study again"
+            )
     return pd.concat(parts).groupby(Columns.USER, sort=True).mean()
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mmrepro.errors import MmreproError
+from mmrepro.records.files import file_sha256, read_object
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Job, Plan, PlannedAlignment, PlannedRun, chosen_by
 
@@ -64,40 +64,40 @@ def read_alignment(planned: PlannedAlignment, root: Path) -> dict[str, Any] | No
     return _finished(planned.folder / "run.json", None, (), root)
 
 
-def read_object(path: Path) -> dict[str, Any] | None:
-    """Read a JSON file; None where there is none.
-
-    Raises
-    ------
-    MmreproError
-        When the file is no JSON object.
-    """
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        value = None
-    if not isinstance(value, dict):
-        raise MmreproError(f"{path}: no JSON object; delete its folder and run the study again")
-    return value
-
-
-def measured(plan: Plan, run: PlannedRun, root: Path) -> dict[str, dict[str, float | None]] | None:
+def measured(
+    plan: Plan, run: PlannedRun, record: dict[str, Any], root: Path
+) -> dict[str, dict[str, float | None]] | None:
     """Return a run's metrics by split, as they were measured for a study; None where they have not been.
 
+    Parameters
+    ----------
+    plan
+        The study.
+    run, record
+        The run and its `run.json`.
+    root
+        Folder that holds `results/`.
+
     Raises
     ------
     MmreproError
-        When the file of the measures is no JSON object.
+        When the file of the measures is no JSON object, belongs to other values of the users than lie beside it, or was
+        made of other data than the run.
     """
     path = root / Layout.measures(plan.study.study, run.spec.dataset)
-    stamp = path.stat().st_mtime_ns if path.is_file() else 0
-    return _measures(path, stamp).get(run.folder.as_posix())
+    if not path.is_file():
+        return None
+    found = _measures(path, path.stat().st_mtime_ns)
+    if found.get("data") != record.get("data", {}).get("interactions"):
+        raise MmreproError(f"{path}: measured on other data than {run.folder}; delete it and run the study again")
+    metrics: dict[str, dict[str, float | None]] | None = found.get("runs", {}).get(run.folder.as_posix())
+    return metrics
 
 
 @lru_cache(maxsize=64)
-def _measures(path: Path, stamp: int) -> dict[str, dict[str, dict[str, float | None]]]:
-    """The metrics of all runs of a file, read once as long as it is not written again."""
-    found = read_object(path) or {}
-    return dict(found.get("runs", {}))
+def _measures(path: Path, stamp: int) -> dict[str, Any]:
+    """What a file of measures says, read once as long as it is not written again."""
+    found, users = read_object(path) or {}, path.with_suffix(".parquet")
+    if not users.is_file() or file_sha256(users) != found.get("users_sha256"):
+        raise MmreproError(f"{users}: missing, or not made with {path.name}; delete both and run the study again")
+    return found

@@ -240,6 +240,7 @@ def _measure(plan: Plan, dataset: str) -> Job:
         "cutoffs": list(plan.study.cutoffs),
         "runs": [run.folder.as_posix() for run in runs],
         "features": content.feature_set if content else NO_FEATURES,
+        "modalities": list(content.modalities) if content else [],
     }
     config = plan.datasets[dataset]
     widths = _widths(plan, content.feature_set) if content else []

@@ -70,7 +70,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "fetch": Kind(
         "raw files", f"{RAW}/MANIFEST.json", "fetch/{dataset}", ("datasets.fetch:fetch",),
-        {"reader": f"{READER}:generate"}, 240,
+        {"reader": f"{READER}:generate?"}, 240,
     ),
     "images": Kind(
         "image downloads", f"{RAW}/IMAGES.json", "images/{dataset}", ("datasets.image_download:download_images",),
@@ -113,7 +113,8 @@ KINDS: dict[str, Kind] = {
         records="runs.jsonl", tracked=True,
     ),
     "measure": Kind(
-        "measures", f"{MEASURES}.json", "measure/{study}/{dataset}", ("evaluation.measure:measure",), runtime=60,
+        "measures", f"{MEASURES}.json", "measure/{study}/{dataset}", ("evaluation.measure:measure_study",), runtime=60,
+        wanted=True,
     ),
     "tables": Kind(
         "tables", f"{STUDY}/summary.json", "tables/{study}",

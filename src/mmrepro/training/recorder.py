@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,20 @@ import torch
 import yaml
 
 from mmrepro.config.run import RunSpec
-from mmrepro.evaluation.lists import lists_frame
 from mmrepro.records.files import atomic_path, write_json, write_text
 from mmrepro.records.provenance import git_state, versions
 
 if TYPE_CHECKING:
-    from mmrepro.models.base import Model
-    from mmrepro.training.trainer import Outcome
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a final run leaves: lists as rows, weights by name, embeddings by name."""
+
+    lists: pd.DataFrame
+    weights: dict[str, torch.Tensor]
+    embeddings: dict[str, np.ndarray]
 
 
 class Recorder:
@@ -58,17 +66,19 @@ class Recorder:
         return report
 
     def write(
-        self, model: Model, outcome: Outcome, values: dict[str, dict[str, float]], origin: dict[str, Any],
+        self, history: list[dict[str, Any]], results: Results | None, found: dict[str, Any], origin: dict[str, Any],
         device: str, spent: dict[str, Any],
     ) -> None:  # fmt: skip
         """Write all files of the run.
 
         Parameters
         ----------
-        model, outcome
-            What was trained.
-        values
-            Split -> the watched metric's value there.
+        history
+            A record an epoch.
+        results
+            Lists, weights and embeddings; none of a trial.
+        found
+            What training found, handed on as it is.
         origin
             Fingerprint of the code and hashes of the data.
         device
@@ -77,10 +87,9 @@ class Recorder:
             What `Meter.spent` returns.
         """
         write_text(self.output / "config.yaml", yaml.safe_dump(self.configuration, sort_keys=False))
-        history = "".join(json.dumps(record) + "\n" for record in outcome.history)
-        write_text(self.output / "history.jsonl", history)
-        if self.configuration["purpose"] == "final":
-            self._write_results(model, outcome)
+        write_text(self.output / "history.jsonl", "".join(json.dumps(record) + "\n" for record in history))
+        if results is not None:
+            self._write_results(results)
         cuda = device == "cuda"
         record = {
             "status": "finished",
@@ -91,21 +100,17 @@ class Recorder:
             "versions": versions(),
             "git": git_state(Path(__file__).parent),
             **origin,
-            "epochs": len(outcome.history),
-            "best_epoch": outcome.best_epoch,
-            "n_parameters": sum(p.numel() for p in model.parameters()),
-            **values,
+            **found,
             **spent,
         }
         write_json(self.output / "run.json", record)
 
-    def _write_results(self, model: Model, outcome: Outcome) -> None:
+    def _write_results(self, results: Results) -> None:
         with atomic_path(self.output / "lists.parquet") as temporary:
-            lists_frame(outcome.lists).to_parquet(temporary, index=False)
+            results.lists.to_parquet(temporary, index=False)
         with atomic_path(self.output / "model.pt") as temporary, temporary.open("wb") as handle:
             # a file without a name: the archive's inner folder would be named after it, and no two files were the same
-            torch.save({name: value.cpu() for name, value in model.state_dict().items()}, handle)
-        if outcome.embeddings is not None:
-            users, items = (x.float().numpy().astype(np.float16) for x in outcome.embeddings)
+            torch.save(results.weights, handle)
+        if results.embeddings:
             with atomic_path(self.output / "embeddings.npz") as temporary:
-                np.savez(temporary, users=users, items=items)
+                np.savez(temporary, **results.embeddings)  # type: ignore[arg-type]  # numpy types `allow_pickle` alone

@@ -15,6 +15,8 @@ from mmrepro.config.run import RunSpec, metric_of
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator
+from mmrepro.evaluation.lists import lists_frame
+from mmrepro.evaluation.metrics import metric_named
 from mmrepro.features.item_graph import load_neighbours
 from mmrepro.features.matrix import FeatureMatrix
 from mmrepro.models.base import ItemContent, Model, ModelParameters, TrainedParameters, build_model, model_class
@@ -24,7 +26,7 @@ from mmrepro.runtime.meter import Meter
 from mmrepro.runtime.seeds import derive_seed, seed_everything
 from mmrepro.study.kinds import training_code
 from mmrepro.study.layout import LIST_DEPTH
-from mmrepro.training.recorder import Recorder
+from mmrepro.training.recorder import Recorder, Results
 from mmrepro.training.released import Behaviour
 from mmrepro.training.trainer import Outcome, Settings, Trainer, fit_closed_form
 
@@ -78,8 +80,14 @@ def _train_locked(spec: RunSpec, seed: int, prepared: Path, features: Path | Non
     checkpoint = Checkpoint(output / "checkpoint.pt", identity, meter)
     evaluator = Evaluator(dataset, spec.protocol, device)
     outcome = _fit(spec, model, parameters, evaluator, base_seed, checkpoint, recorder)
-    values = _watched(spec, outcome, evaluator)
-    recorder.write(model, outcome, values, {"code": code, "data": data}, device, meter.spent())
+    results = _results(spec, model, outcome) if spec.purpose == "final" else None
+    found = {
+        "epochs": len(outcome.history),
+        "best_epoch": outcome.best_epoch,
+        "n_parameters": sum(p.numel() for p in model.parameters()),
+        **_watched(spec, outcome, evaluator),
+    }
+    recorder.write(outcome.history, results, found, {"code": code, "data": data}, device, meter.spent())
     checkpoint.remove()
 
 
@@ -87,11 +95,11 @@ def _fit(
     spec: RunSpec, model: Model, parameters: ModelParameters, evaluator: Evaluator, seed: int, checkpoint: Checkpoint,
     recorder: Recorder,
 ) -> Outcome:  # fmt: skip
-    metric, cutoff = metric_of(spec.watch)
+    name, cutoff = metric_of(spec.watch)
     final = spec.purpose == "final"
     splits = (VALID, TEST) if final or spec.protocol.select_on == TEST else (VALID,)
     depth = LIST_DEPTH if final else cutoff
-    settings = Settings(seed, metric, cutoff, splits, depth, spec.precision == "bfloat16")
+    settings = Settings(seed, metric_named(name), cutoff, splits, depth, spec.precision == "bfloat16")
     if model.closed_form:
         return fit_closed_form(model, evaluator, settings)
     if not isinstance(parameters, TrainedParameters):
@@ -101,13 +109,23 @@ def _fit(
     return Trainer(model, evaluator, parameters, behaviour, settings, checkpoint, report).fit()
 
 
+def _results(spec: RunSpec, model: Model, outcome: Outcome) -> Results:
+    """What a final run leaves: lists as rows, weights, and embeddings in float16."""
+    weights = {name: value.cpu() for name, value in model.state_dict().items()}
+    if outcome.embeddings is None:
+        return Results(lists_frame(outcome.lists), weights, {})
+    users, items = (x.float().numpy().astype(np.float16) for x in outcome.embeddings)
+    return Results(lists_frame(outcome.lists), weights, {"users": users, "items": items})
+
+
 def _watched(spec: RunSpec, outcome: Outcome, evaluator: Evaluator) -> dict[str, dict[str, float]]:
     """The watched metric on the splits that choose; of a fair run, test is measured by nobody but the stage
     `measure`.
     """
     chosen = {VALID, spec.protocol.select_on}
+    name, cutoff = metric_of(spec.watch)
     return {
-        split: {spec.watch: evaluator.value(lists, split, *metric_of(spec.watch))}
+        split: {spec.watch: evaluator.value(lists, split, metric_named(name), cutoff)}
         for split, lists in outcome.lists.items()
         if split in chosen
     }

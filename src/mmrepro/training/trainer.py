@@ -15,6 +15,7 @@ from mmrepro.columns import TEST, TRAIN, VALID
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.evaluation.lists import RankedLists
+from mmrepro.evaluation.metrics import Compute
 from mmrepro.evaluation.ranking import make_scorer
 from mmrepro.models.base import Batch, Model, TrainedParameters
 from mmrepro.runtime.checkpoint import CHECKPOINT_EVERY, Checkpoint
@@ -51,7 +52,7 @@ class Settings:
     """
 
     seed: int
-    metric: str = "recall"
+    metric: Compute
     cutoff: int = 20
     splits: tuple[str, ...] = (VALID, TEST)
     depth: int = 100
@@ -135,7 +136,7 @@ class Trainer:
             "loss": sum(terms.values()),
             "terms": terms,
             "learning_rate": self.optimiser.learning_rate,
-            "valid": {f"{metric}_at_{cutoff}": value},
+            "valid": {f"{metric.__name__}_at_{cutoff}": value},
             "best_epoch": self.state["best_epoch"],
             "seconds": round(time.perf_counter() - started, 3),
         }

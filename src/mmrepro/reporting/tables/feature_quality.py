@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from mmrepro.columns import Columns
+from mmrepro.records.files import read_object
 from mmrepro.reporting.headline import HEADLINE, LEGEND
 from mmrepro.reporting.means import NOT_RUN, NOTHING, Row, decimal, difference_percent, study_note
-from mmrepro.reporting.records import read_object
 from mmrepro.reporting.render import Block, Table, cells
 from mmrepro.reporting.report import Built, Report
 from mmrepro.study.layout import NO_FEATURES

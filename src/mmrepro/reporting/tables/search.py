@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from mmrepro.columns import TEST, Columns
+from mmrepro.records.files import read_object
 from mmrepro.reporting.collect import SELECTED_ON_TEST
 from mmrepro.reporting.means import NOT_RUN
-from mmrepro.reporting.records import read_object, read_record
+from mmrepro.reporting.records import read_record
 from mmrepro.reporting.report import Built, Report
 from mmrepro.study.plan import Plan, PlannedSelection
 from mmrepro.study.products import Product
