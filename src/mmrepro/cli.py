@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -108,11 +107,11 @@ def train(
     features: Annotated[Path | None, typer.Option()] = None,
 ) -> None:
     """Train, rank and record one run; a killed one is resumed."""
-    from mmrepro.config.files import validate
+    from mmrepro.config.files import from_json, validate
     from mmrepro.config.run import RunSpec
     from mmrepro.training.run import train as start
 
-    spec = validate(RunSpec, json.loads(run), "--run")
+    spec = validate(RunSpec, from_json(run, "--run"), "--run")
     _check_threads(spec.threads, threads)
     start(spec, seed, prepared, features, output)
 
@@ -126,11 +125,11 @@ def search(
     features: Annotated[Path | None, typer.Option()] = None,
 ) -> None:
     """Run a search whose trials follow from one another, and choose its winner; a killed one is resumed."""
-    from mmrepro.config.files import validate
+    from mmrepro.config.files import from_json, validate
     from mmrepro.study.space import SequentialSearch
     from mmrepro.training.tpe import search as start
 
-    found = validate(SequentialSearch, json.loads(settings), "--settings")
+    found = validate(SequentialSearch, from_json(settings, "--settings"), "--settings")
     _check_threads(found.trial.threads, threads)
     start(found, prepared, features, output)
 

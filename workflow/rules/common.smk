@@ -79,9 +79,18 @@ def settings(kind):
     return lambda wildcards: json.dumps(job(kind)(wildcards).completed(), sort_keys=True)
 
 
-def kinds_of(*kinds):
-    """Values of a label over the jobs of some kinds, as a regular expression of exactly these words."""
-    return lambda label: "|".join(sorted({job.labels[label] for job in PLAN.jobs_of(*kinds)})) or "(?!)"
+def searches_of(kind):
+    """Names of the searches that jobs of a kind end, as a regular expression."""
+    return "|".join(sorted({job.labels["search"] for job in PLAN.jobs_of(kind)})) or "(?!)"
+
+
+def feature_sets_of(kind):
+    """Feature sets of which a kind makes a modality, as a regular expression that looks ahead for the modality.
+
+    A matrix comes from one of two rules, by its encoder.
+    """
+    made = {(job.labels["features"], job.labels["modality"]) for job in PLAN.jobs_of(kind)}
+    return "|".join(f"{features}(?=/{modality}[./])" for features, modality in sorted(made)) or "(?!)"
 
 
 def raw_folder(wildcards):

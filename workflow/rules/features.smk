@@ -1,7 +1,3 @@
-# Where an encoder is pre-trained on the data set, that job writes the table too.
-ruleorder: align_content > extract
-
-
 rule align_content:
     """Pre-train an encoder on the images and texts of {wildcards.dataset}, and encode every item."""
     input:
@@ -18,8 +14,7 @@ rule align_content:
     benchmark:
         KINDS["align_content"].benchmark_file
     wildcard_constraints:
-        features=kinds_of("align_content")("features"),
-        modality=kinds_of("align_content")("modality"),
+        features=feature_sets_of("align_content"),
     conda:
         "../../envs/mmrepro.yaml"
     threads: needs("align_content", "threads")
@@ -49,6 +44,8 @@ rule extract:
         KINDS["extract"].log_file,
     benchmark:
         KINDS["extract"].benchmark_file
+    wildcard_constraints:
+        features=feature_sets_of("extract"),
     conda:
         "../../envs/mmrepro.yaml"
     threads: needs("extract", "threads")

@@ -64,7 +64,7 @@ rule select:
     benchmark:
         KINDS["select"].benchmark_file
     wildcard_constraints:
-        search=kinds_of("select")("search"),
+        search=searches_of("select"),
     conda:
         "../../envs/mmrepro.yaml"
     threads: needs("select", "threads")
@@ -91,7 +91,7 @@ rule search:
     benchmark:
         KINDS["search"].benchmark_file
     wildcard_constraints:
-        search=kinds_of("search")("search"),
+        search=searches_of("search"),
     conda:
         "../../envs/mmrepro.yaml"
     threads: needs("search", "threads")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import types
 import typing
@@ -42,6 +43,23 @@ def validate(cls: type[T], data: Any, origin: str) -> T:
         return cls.model_validate(data)
     except ValidationError as error:
         raise MmreproError(f"{origin}: " + "; ".join(_explain(cls, e) for e in error.errors())) from None
+
+
+def from_json(text: str, origin: str) -> dict[str, Any]:
+    """Return the keys and values that an option of the command line holds as JSON.
+
+    Raises
+    ------
+    MmreproError
+        When it holds none.
+    """
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise MmreproError(f"{origin}: no JSON object (found {text[:60]!r}); write it as '{{\"key\": value}}'")
+    return found
 
 
 def _explain(cls: type[BaseModel], error: Any) -> str:

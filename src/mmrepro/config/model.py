@@ -70,7 +70,7 @@ class ModelSchema(BaseModel):
         return {name: entry["default"] for name, entry in self.properties.items() if "default" in entry}
 
     def check(self, origin: str, values: dict[str, Any]) -> dict[str, Any]:
-        """Return the values, once each is that of a parameter of the model.
+        """Return the values, once each is that of a parameter of the model; whole numbers get their parameter's type.
 
         Parameters
         ----------
@@ -92,7 +92,17 @@ class ModelSchema(BaseModel):
             error = best_match(allowed.iter_errors(value))
             if error is not None:
                 raise MmreproError(f"{origin}: parameter '{key}' of model '{self.model}': {error.message}")
-        return values
+        return {key: _typed(value, self.properties[key]) for key, value in values.items()}
+
+
+def _typed(value: Any, schema: dict[str, Any]) -> Any:
+    """A number as the type that a parameter has, so that 1 and 1.0 name one run."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    types = {entry.get("type") for entry in (schema, *schema.get("anyOf", ()))}
+    if "integer" in types:
+        return int(value) if float(value).is_integer() else value
+    return float(value) if "number" in types else value
 
 
 def model_names() -> list[str]:

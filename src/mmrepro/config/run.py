@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from mmrepro.config.base import Strict, content_hash, differing
 from mmrepro.config.protocol import Protocol
 
-Watch = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*_at_[1-9][0-9]*$")]
-"""A metric and its cutoff: `recall_at_20`."""
+Watch = Annotated[
+    str,
+    BeforeValidator(lambda value: value.replace("@", "_at_") if isinstance(value, str) else value),
+    Field(pattern=r"^[a-z][a-z0-9_]*_at_[1-9][0-9]*$"),
+]
+"""A metric and its cutoff: `recall_at_20`, or as tables write it `recall@20`."""
 WATCH = "recall_at_20"
 WATCH_DESCRIPTION = "metric on which early stopping and the choice of hyper-parameters look"
 

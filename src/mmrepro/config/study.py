@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mmrepro.config.base import Name, Strict
 from mmrepro.config.protocol import ProtocolConfig
 from mmrepro.config.run import WATCH, WATCH_DESCRIPTION, Watch
+
+
+def _named_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A seed that is named twice is one run, and no spread."""
+    doubled = [value for place, value in enumerate(values) if value in values[:place]]
+    if doubled:
+        raise ValueError(f"names {doubled[0]} twice; name each once")
+    return values
+
+
+Once = AfterValidator(_named_once)
 
 
 class SearchConfig(Strict):
@@ -81,9 +92,9 @@ class Comparison(Strict):
     """A table beside the main one: the same models under several variants. Equal runs are made once."""
 
     title: str
-    datasets: tuple[Name, ...] = Field((), description="none: those of the study")
-    models: tuple[Name, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field((), description="none: those of the study")
+    datasets: Annotated[tuple[Name, ...], Once] = Field((), description="none: those of the study")
+    models: Annotated[tuple[Name, ...], Once] = Field(min_length=1)
+    seeds: Annotated[tuple[int, ...], Once] = Field((), description="none: those of the study")
     variants: dict[str, Variant] = Field(min_length=2, description="the others are compared with the first")
 
 
@@ -92,12 +103,12 @@ class StudyConfig(Strict):
 
     study: Name
     title: str
-    datasets: tuple[Name, ...] = Field(min_length=1)
-    models: tuple[Name, ...] = Field(min_length=1)
+    datasets: Annotated[tuple[Name, ...], Once] = Field(min_length=1)
+    models: Annotated[tuple[Name, ...], Once] = Field(min_length=1)
     features: dict[str, Name] = Field(
         default_factory=dict, description="model, data set or `default` -> feature set; the first that is named wins"
     )
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: Annotated[tuple[int, ...], Once] = Field((0,), min_length=1)
     protocols: dict[Name, ProtocolConfig] = Field(default_factory=lambda: {"fair": ProtocolConfig()})
     parameters: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="model (or `all`) -> parameters that differ from the model's defaults"
@@ -111,7 +122,7 @@ class StudyConfig(Strict):
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
     watch: Watch = Field(WATCH, description=WATCH_DESCRIPTION)
-    cutoffs: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+    cutoffs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Once] = Field(
         (5, 10, 20, 50), min_length=1, description="lengths at which lists are measured, at most 100"
     )
     focus: Name = Field("cm3", description="the model whose improvement over the best other is tested")
@@ -124,7 +135,7 @@ class StudyConfig(Strict):
         """Accept `models=cm3,vbpr` and single values from Snakemake's --config."""
         if isinstance(data, dict):
             data = dict(data)
-            for key in ("datasets", "models", "seeds"):
+            for key in ("datasets", "models", "seeds", "cutoffs"):
                 value = data.get(key)
                 if isinstance(value, str):
                     data[key] = [part.strip() for part in value.split(",") if part.strip()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,9 +26,10 @@ Slice = Annotated[str, typer.Option(help="keys of the study replaced for this in
 
 def resolved(study: Path, slice: str = "{}") -> Plan:
     """Resolve a study: once in a process, here."""
+    from mmrepro.config.files import from_json
     from mmrepro.study.resolve import plan_of_file
 
-    return plan_of_file(study, **json.loads(slice))
+    return plan_of_file(study, **from_json(slice, "--slice"))
 
 
 def mirror_folder() -> Path | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mmrepro.config.dataset import DatasetConfig
-from mmrepro.config.features import AlignRecEncoder, AmazonImageEncoder, Encoder, PublishedEncoder, SentenceEncoder
+from mmrepro.config.features import Encoder, PublishedEncoder, SentenceEncoder
 
 Stage = Literal[
     "fetch", "images", "prepare", "align_content", "extract", "item_graph", "probe", "train", "measure", "tables"
@@ -121,9 +121,10 @@ def size_of(dataset: DatasetConfig) -> Size | None:
 
 def width(encoder: Encoder, modality: str) -> int:
     """Return the columns of a feature matrix, at most: what the encoder says, or the widest that is in use."""
+    stated = getattr(encoder, "dim", None)
+    if stated is not None:
+        return int(stated)
     match encoder:
-        case AmazonImageEncoder() | AlignRecEncoder():
-            return encoder.dim
         case SentenceEncoder(weights="offline"):
             return 384
         case PublishedEncoder() if modality != "text":

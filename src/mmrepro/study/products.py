@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrepro.config.study import StudyConfig, Variant
+from mmrepro.errors import MmreproError
 from mmrepro.study.plan import Plan
 
 PACKAGE = Path(__file__).parents[1]
@@ -69,7 +70,13 @@ def products() -> dict[str, Product]:
 @cache
 def metric_names() -> list[str]:
     """Return the names of the metrics that can be watched: those of accuracy, as `evaluation/metrics.py` lists them."""
-    registry: Any = _constant(PACKAGE / "evaluation/metrics.py", "METRICS")
+    file = PACKAGE / "evaluation/metrics.py"
+    registry: Any = _constant(file, "METRICS")
+    for entry in registry.elts:
+        if not (isinstance(entry, ast.Call) and entry.args and isinstance(entry.args[0], ast.Name)):
+            raise MmreproError(
+                f"{file}:{entry.lineno}: no line such as `Metric(recall, ...)`, of which METRICS consists"
+            )
     return [entry.args[0].id for entry in registry.elts if any(keyword.arg == "accuracy" for keyword in entry.keywords)]
 
 

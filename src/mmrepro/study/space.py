@@ -86,14 +86,14 @@ def space_of(search: SearchConfig | None, config: ModelConfig, schema: ModelSche
             "or leave the model out"
         )
     file, key = (origin, f"search.space.{model}") if own else (f"config/models/{model}.yaml", "search_space")
+    checked: Space = {}
     for name, values in space.items():
         if not values:
             raise MmreproError(f"{file}: `{key}.{name}` has no values; give some or leave the parameter out")
-        if len({content_hash(value) for value in values}) < len(values):
+        checked[name] = [schema.check(file, {name: value})[name] for value in values]
+        if len({content_hash(value) for value in checked[name]}) < len(values):
             raise MmreproError(f"{file}: `{key}.{name}` names a value twice; name each once")
-        for value in values:
-            schema.check(file, {name: value})
-    return space
+    return checked
 
 
 def trials_of(search: SearchConfig, space: Space, model: str, origin: str) -> list[dict[str, Any]]:
