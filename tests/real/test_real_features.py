@@ -48,7 +48,7 @@ def test_posters_and_overviews_of_twenty_films(tmp_path: Path) -> None:
         assert table.matrix.shape == (20, dim)
         assert table.record["n_missing"] <= 1
         assert len(np.unique(table.matrix, axis=0)) >= 19
-        build_item_graph(tmp_path / "out", modality, config.neighbours, tmp_path / "out")
+        build_item_graph(config, modality, tmp_path / "out", tmp_path / "out")
         indices, _ = load_neighbours(tmp_path / "out", modality, 20, config.neighbours)
         assert indices[:, 0].tolist() == list(range(20))
 
@@ -63,7 +63,7 @@ def test_published_tiktok_features_are_kept_as_they_are(tmp_path: Path) -> None:
         table = FeatureMatrix.load(tmp_path / "out", modality, 6710, "h")
         assert table.matrix.shape == (6710, 128) and table.matrix.dtype == np.float32
         np.testing.assert_array_equal(table.matrix, np.load(raw / f"{modality}_feat.npy").astype(np.float32))
-        build_item_graph(tmp_path / "out", modality, config.neighbours, tmp_path / "out")
+        build_item_graph(config, modality, tmp_path / "out", tmp_path / "out")
         indices, cosines = load_neighbours(tmp_path / "out", modality, 6710, config.neighbours)
         assert indices[:, 0].tolist() == list(range(6710))
         assert bool((cosines[:, 1:-1] >= cosines[:, 2:]).all()) and bool(cosines.isfinite().all())

@@ -9,6 +9,7 @@ import yaml
 
 from mmrepro.config.model import ModelSchema
 from mmrepro.evaluation.metrics import METRICS
+from mmrepro.records.files import file_sha256
 from mmrepro.reporting.build import build_tables
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Plan, PlannedAlignment, PlannedProbe, PlannedRun, complete
@@ -76,19 +77,17 @@ def write_run(root: Path, run: PlannedRun, users: list[float] | dict[int, float]
     means = {name: sum(values) / len(values) for name in columns}
     others = [metric.name for metric in METRICS if metric.name not in USER_METRICS]
     means |= {f"{metric}_at_{k}": 1 / 3 for metric in others for k in CUTOFFS}
-    if run.spec.purpose == "final":
-        rows = pd.DataFrame({"run": run.folder.as_posix(), "split": "test", "user": [*index], **columns})
-        write_measures(root, run, {"valid": {n: v / 2 for n, v in means.items()}, "test": means}, rows)
     record = {
         "status": "finished", "purpose": run.spec.purpose, "dataset": run.spec.dataset, "model": run.spec.model,
         "parameters": {**defaults(root, run.spec.model), **complete(run, root).parameters}, "watch": run.spec.watch, "seed": run.seed, "device": "cpu", "device_name": "a processor",
         "versions": {"torch": "2.15.0", "numpy": "2.4.6"}, "git": {"commit": "0123456789abcdef", "dirty": False},
-        "code": CODE[run.spec.model], "data": {"encoders": {}, "missing": {}}, "epochs": 7,
+        "code": CODE[run.spec.model], "data": {"interactions": "0" * 64, "encoders": {}, "missing": {}}, "epochs": 7,
         "valid": {run.spec.watch: means[run.spec.watch] / 2},
         "wall_seconds": 36.0, "cpu_seconds": 72.0, "peak_memory_mb": 512.0, "peak_gpu_memory_mb": None,
     }  # fmt: skip
     if run.spec.model == "cm3":
         record["data"] = {
+            "interactions": "0" * 64,
             "encoders": {"image": "open_clip ViT-S-32 random:7", "text": "open_clip ViT-S-32 random:7"},
             "missing": {"image": 2, "text": 0},
             "untrained": ["image", "text"],
@@ -96,20 +95,29 @@ def write_run(root: Path, run: PlannedRun, users: list[float] | dict[int, float]
     if run.spec.purpose == "trial" and run.spec.protocol.select_on == "test":
         record["test"] = {run.spec.watch: means[run.spec.watch]}
     record |= changes
+    if run.spec.purpose == "final":
+        rows = pd.DataFrame({"run": run.folder.as_posix(), "split": "test", "user": [*index], **columns})
+        write_measures(
+            root,
+            run,
+            record["data"].get("interactions"),
+            {"valid": {n: v / 2 for n, v in means.items()}, "test": means},
+            rows,
+        )
     (folder / "run.json").write_text(json.dumps(record))
     return record
 
 
-def write_measures(root: Path, run: PlannedRun, means: dict, rows: pd.DataFrame) -> None:
+def write_measures(root: Path, run: PlannedRun, data: str | None, means: dict, rows: pd.DataFrame) -> None:
     """Add a run to what the stage `measure` has written."""
     path = root / Layout.measures("hand", run.spec.dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
-    known = json.loads(path.read_text()) if path.is_file() else {"runs": {}}
-    known["runs"][run.folder.as_posix()] = means
-    path.write_text(json.dumps(known))
+    known = json.loads(path.read_text()) if path.is_file() else {"data": data, "runs": {}}
     users = path.with_suffix(".parquet")
     earlier = [pd.read_parquet(users)] if users.is_file() else []
     pd.concat([*earlier, rows], ignore_index=True).to_parquet(users, index=False)
+    known["runs"][run.folder.as_posix()] = means
+    path.write_text(json.dumps({**known, "users_sha256": file_sha256(users)}))
 
 
 def defaults(root: Path, model: str) -> dict:

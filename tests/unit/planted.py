@@ -12,6 +12,7 @@ from mmrepro.config.protocol import Protocol
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.evaluation.lists import RankedLists
+from mmrepro.evaluation.metrics import recall
 from mmrepro.models.base import (
     Batch,
     ItemContent,
@@ -121,7 +122,7 @@ def planted_trainer(
     assert isinstance(values, TrainedParameters)
     evaluator = Evaluator(data, protocol) if scripted is None else ScriptedEvaluator(data, protocol, scripted)
     model = model or planted_model(name, protocol, seed, **parameters)
-    settings = Settings(seed, splits=splits, depth=30, bfloat16=precision == "bfloat16")
+    settings = Settings(seed, recall, splits=splits, depth=30, bfloat16=precision == "bfloat16")
     told = {} if report is None else {"report": report}
     behaviour = Behaviour.of(protocol, model, values)
     return Trainer(model, evaluator, values, behaviour, settings, checkpoint, **told)
@@ -138,7 +139,7 @@ def training_course(outcome: Outcome) -> list[tuple[int, dict[str, float], float
 
 def recall_at_20(outcome: Outcome, split: str, data: PreparedDataset | None = None) -> float:
     """Recall@20 of the lists that a training leaves."""
-    return Evaluator(data or planted_dataset(), Protocol()).value(outcome.lists[split], split, "recall", 20)
+    return Evaluator(data or planted_dataset(), Protocol()).value(outcome.lists[split], split, recall, 20)
 
 
 def same_lists(a: Outcome, b: Outcome) -> bool:

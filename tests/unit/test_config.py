@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from mmrepro.config.base import content_hash, differing
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.features import FeatureSetConfig
-from mmrepro.config.files import load, validate
+from mmrepro.config.files import from_json, load, validate
 from mmrepro.config.model import ModelConfig, ModelSchema, model_names
 from mmrepro.config.protocol import RELEASED_SWITCHES, Protocol
 from mmrepro.config.run import RunSpec
@@ -207,11 +207,33 @@ def test_missing_and_malformed_files_are_named(tmp_path: Path) -> None:
         ({"datasets": "baby"}, {"datasets": ("baby",)}),
         ({"seeds": 3}, {"seeds": (3,)}),
         ({"seeds": "0,2"}, {"seeds": (0, 2)}),
+        ({"cutoffs": 20}, {"cutoffs": (20,)}),
+        ({"cutoffs": "10,20"}, {"cutoffs": (10, 20)}),
+        ({"watch": "ndcg@10"}, {"watch": "ndcg_at_10"}),
     ],
 )
 def test_comma_lists_and_single_values_of_the_command_line(given: dict[str, Any], expected: dict[str, Any]) -> None:
     study = validate(StudyConfig, {**STUDY, **given}, "tiny.yaml")
     assert {key: getattr(study, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize("key", ["datasets", "models", "seeds", "cutoffs"])
+def test_what_is_named_twice_is_refused(key: str) -> None:
+    values = {"datasets": ["baby", "baby"], "models": ["cm3", "cm3"], "seeds": [0, 1, 0], "cutoffs": [10, 10]}
+    with pytest.raises(MmreproError, match=rf"tiny\.yaml: key '{key}': .*names \w+ twice; name each once"):
+        validate(StudyConfig, {**STUDY, key: values[key]}, "tiny.yaml")
+
+
+@pytest.mark.parametrize("text", ["notjson", "[1]", "1", ""])
+def test_options_that_hold_no_json_object_are_one_line(text: str) -> None:
+    with pytest.raises(MmreproError, match=r"--slice: no JSON object \(found '.*'\); write it as"):
+        from_json(text, "--slice")
+
+
+def test_a_number_has_the_type_of_its_parameter() -> None:
+    checked = schema_of("cm3").check("a study", {"n_layers": 3.0, "learning_rate": 1, "max_epochs": 6, "gamma": 0.5})
+    assert [(type(value), value) for value in checked.values()] == [(int, 3), (float, 1.0), (int, 6), (float, 0.5)]
+    assert schema_of("cm3").check("a study", {"feature_rank": None}) == {"feature_rank": None}
 
 
 def test_protocols_resolve_to_their_base_and_the_switches_that_differ() -> None:

@@ -186,6 +186,15 @@ def test_figures_in_sentences_are_those_of_the_tables(generator):
         roles.figure("result", "tiktok; nosuch; recall@20")
 
 
+def test_the_example_of_a_metric_is_one():
+    blocks = [body for kind, body in FENCE.findall(TEXTS[DOCS / "extending.md"]) if kind == "python"]
+    names = {**vars(importlib.import_module("mmrepro.evaluation.metrics"))}
+    for block in blocks:
+        if "f_score" in block:
+            exec(block, names)
+    assert names["METRICS"][-1].name == "f_score" and names["METRICS"][-1].accuracy
+
+
 def test_imports_of_the_examples_exist():
     blocks = [body for kind, body in FENCE.findall(TEXTS[DOCS / "extending.md"]) if kind == "python"]
     imports = [

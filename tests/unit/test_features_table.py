@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from mmrepro.config.features import ItemGraphSection
 from mmrepro.errors import MmreproError
 from mmrepro.features.encoders.base import fill_missing
 from mmrepro.features.item_graph import build_item_graph, load_neighbours
@@ -59,15 +60,18 @@ def test_missing_or_damaged_table_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(MmreproError, match=r"text\.npy: no such file"):
         FeatureMatrix.load(tmp_path, "text")
     (tmp_path / "text.json").write_text("{")
+    with pytest.raises(MmreproError, match=r"text\.json: no valid JSON"):
+        FeatureMatrix.load(tmp_path, "text")
+    (tmp_path / "text.json").write_text("{}")
     with pytest.raises(MmreproError, match="not the record of a feature table"):
         FeatureMatrix.load(tmp_path, "text")
 
 
 def test_item_graph_round_trip_and_its_refusals(tmp_path: Path) -> None:
     small_table(tmp_path)
-    build_item_graph(tmp_path, "text", 3, tmp_path)
+    build_item_graph(ItemGraphSection(neighbours=3), "text", tmp_path, tmp_path)
     written = (tmp_path / "text.neighbours.npz").read_bytes()
-    build_item_graph(tmp_path, "text", 3, tmp_path)
+    build_item_graph(ItemGraphSection(neighbours=3), "text", tmp_path, tmp_path)
     assert (tmp_path / "text.neighbours.npz").read_bytes() == written
     indices, cosines = load_neighbours(tmp_path, "text", 5, 2)
     assert indices.shape == cosines.shape == (5, 2) and indices.dtype == torch.int64

@@ -5,6 +5,7 @@ from planted import planted_dataset, training_pairs
 
 from mmrepro.config.protocol import Protocol
 from mmrepro.evaluation.evaluator import Evaluator
+from mmrepro.evaluation.metrics import recall
 from mmrepro.models import itemknn
 from mmrepro.models.base import ItemContent, build_model, model_class
 from mmrepro.models.itemknn import ItemKNN
@@ -104,12 +105,12 @@ def test_cooccurrences_come_in_blocks_within_the_bound_and_count_repeated_pairs_
 
 @pytest.mark.parametrize("name", ["itemknn", "ease"])
 def test_closed_forms_beat_popularity_on_planted_tastes(name: str) -> None:
-    def recall(model: str) -> float:
+    def recall_of(model: str) -> float:
         built = build_model(model, training_pairs(planted_dataset()), ItemContent(), {}, Protocol())
         evaluator = Evaluator(planted_dataset(), Protocol())
-        outcome = fit_closed_form(built, evaluator, Settings(0, cutoff=10, splits=("valid",), depth=10))
+        outcome = fit_closed_form(built, evaluator, Settings(0, recall, 10, splits=("valid",), depth=10))
         assert outcome.embeddings is None
-        return evaluator.value(outcome.lists["valid"], "valid", "recall", 10)
+        return evaluator.value(outcome.lists["valid"], "valid", recall, 10)
 
     assert model_class(name).closed_form
-    assert recall(name) > recall("popularity") + 0.05
+    assert recall_of(name) > recall_of("popularity") + 0.05

@@ -37,6 +37,13 @@ def committed_runs() -> list[dict]:
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
+def test_a_width_that_an_encoder_states_is_taken() -> None:
+    class Wide:
+        dim = 2000
+
+    assert width(Wide(), "text") == 2000  # type: ignore[arg-type]
+
+
 def test_memory_covers_every_committed_run_and_is_not_absurd() -> None:
     runs = [run for run in committed_runs() if run["dataset"] in SIZES]
     assert len(runs) > 30

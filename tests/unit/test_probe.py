@@ -26,6 +26,7 @@ from mmrepro.evaluation.item_neighbours import (
     neighbour_recall,
     popular_neighbours,
 )
+from mmrepro.evaluation.metrics import ndcg, recall
 from mmrepro.evaluation.probe import history_scorer, last_items, probe, random_zero_shot
 from mmrepro.features.matrix import FeatureMatrix
 from mmrepro.ops.interactions import Interactions
@@ -211,7 +212,9 @@ def test_random_order_equals_the_mean_over_all_orders() -> None:
     for order in itertools.permutations(range(5)):
         scores = torch.tensor(order, dtype=torch.float32)
         lists = evaluator.rank(lambda users, s=scores: s.expand(len(users), -1), "test", 4)
-        means = {f"{m}_at_{k}": evaluator.value(lists, "test", m, k) for m in ("recall", "ndcg") for k in (1, 2, 4)}
+        means = {
+            f"{m.__name__}_at_{k}": evaluator.value(lists, "test", m, k) for m in (recall, ndcg) for k in (1, 2, 4)
+        }
         sums = {name: total + means[name] / math.factorial(5) for name, total in sums.items()}
     assert expected == pytest.approx(sums)
 

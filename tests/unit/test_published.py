@@ -70,7 +70,7 @@ def test_the_published_files_of_the_repository_can_be_read() -> None:
 def test_publishing_writes_tables_and_records_without_paths_of_this_machine(whole: Path) -> None:
     path = next(iter(sorted(whole.glob("results/runs/**/run.json"))))
     record = json.loads(path.read_text())
-    record["data"] = {"encoders": {"image": "open_clip ViT-B-32 /home/someone/models/weights.bin"}}
+    record["data"] |= {"encoders": {"image": "open_clip ViT-B-32 /home/someone/models/weights.bin"}}
     path.write_text(json.dumps(record))
     folder = publish_reference(plan_of_file(STUDY_FILE, whole), whole / "results/reference", whole)
     assert folder == whole / "results/reference/hand"

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from mmrepro.errors import MmreproError
 from mmrepro.housekeeping.publish import show
+from mmrepro.records.files import file_sha256
 from mmrepro.reporting.figures.degrees import at_least, draw_degrees
 from mmrepro.reporting.render import Block, Cell, Table, to_latex, to_markdown
 from mmrepro.study.products import table_files
@@ -146,7 +147,7 @@ def test_summary_has_six_digits_and_the_codes_of_the_runs(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "no JSON object"), ("[]", "no JSON object")],
+    [("{", "no valid JSON"), ("[]", "no JSON object")],
 )
 def test_a_broken_record_is_one_clear_line(tmp_path: Path, content: str, message: str) -> None:
     plan = make_root(tmp_path)
@@ -174,12 +175,31 @@ def test_a_metric_that_was_not_measured_is_one_clear_line(whole: Path) -> None:
         build_hand_made(whole)
 
 
-def test_a_run_that_was_not_measured_is_a_hole(whole: Path) -> None:
+def test_a_finished_run_that_was_not_measured_is_one_clear_line(whole: Path) -> None:
     path = whole / "results/hand/measures/toy-b.json"
     known = json.loads(path.read_text())
     del known["runs"][next(name for name in known["runs"] if "/cm3/" in name)]
     path.write_text(json.dumps(known))
-    assert "1 of 2 seeds" in (build_hand_made(whole) / "tables/main.md").read_text()
+    message = r"toy-b\.json: results/runs/toy-b/.* is finished and not measured; .*`mmrepro measure hand toy-b --output"
+    with pytest.raises(MmreproError, match=message):
+        build_hand_made(whole)
+
+
+def test_measures_of_other_users_or_other_data_are_one_clear_line(whole: Path) -> None:
+    path = whole / "results/hand/measures/toy-b.json"
+    known = path.read_text()
+    path.write_text(json.dumps({**json.loads(known), "data": "1" * 64}))
+    with pytest.raises(MmreproError, match=r"toy-b\.json: measured on other data than results/runs/toy-b/"):
+        build_hand_made(whole)
+    path.write_text(known)
+    users = path.with_suffix(".parquet")
+    rows = pd.read_parquet(users)
+    rows[rows["run"].str.contains("/cm3/")].to_parquet(users, index=False)
+    with pytest.raises(MmreproError, match=r"toy-b\.parquet: missing, or not made with toy-b\.json"):
+        build_hand_made(whole)
+    path.write_text(json.dumps({**json.loads(known), "users_sha256": file_sha256(users)}))
+    with pytest.raises(MmreproError, match=r"toy-b\.parquet: no users of"):
+        build_hand_made(whole)
 
 
 def test_show_prints_the_main_table_and_says_stale_when_the_code_has_changed(whole: Path) -> None:

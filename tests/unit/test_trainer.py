@@ -31,6 +31,7 @@ import numpy as np, pandas as pd, torch
 from mmrepro.config.protocol import Protocol
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.evaluation.evaluator import Evaluator
+from mmrepro.evaluation.metrics import recall
 from mmrepro.models.base import ItemContent, build_model, model_class
 from mmrepro.ops.neighbours import nearest_neighbours
 from mmrepro.runtime.seeds import seed_everything
@@ -50,7 +51,7 @@ for name in ("lightgcn", "cm3"):
     model = build_model(name, data.of("train"), content, {"max_epochs": 2}, Protocol())
     parameters = model_class(name).Parameters(max_epochs=2)
     outcome = Trainer(model, Evaluator(data, Protocol()), parameters, Behaviour.of(Protocol(), model, parameters),
-                      Settings(0, splits=("valid",), depth=20)).fit()
+                      Settings(0, recall, splits=("valid",), depth=20)).fit()
     digest = hashlib.sha256(outcome.lists["valid"].scores.tobytes())
     for value in model.state_dict().values():
         digest.update(value.numpy().tobytes())

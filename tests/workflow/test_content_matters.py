@@ -7,6 +7,7 @@ import pytest
 from checkout import ROOT, Checkout
 
 from mmrepro.columns import Columns
+from mmrepro.config.features import ItemGraphSection
 from mmrepro.config.files import load_feature_set
 from mmrepro.config.run import RunSpec
 from mmrepro.datasets.interactions import load_items
@@ -43,7 +44,7 @@ def shuffled_among_items(prepared: Path, features: Path, output: Path) -> Path:
     keys = load_items(prepared)[Columns.KEY].tolist()
     for modality in MODALITIES:
         derive_table(FeatureMatrix.load(features, modality), config, keys).save(output)
-        build_item_graph(output, modality, NEIGHBOURS, output)
+        build_item_graph(ItemGraphSection(neighbours=NEIGHBOURS), modality, output, output)
     return output
 
 

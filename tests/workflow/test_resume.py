@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from mmrepro.config.features import ItemGraphSection
 from mmrepro.config.protocol import Protocol
 from mmrepro.config.run import RunSpec
 from mmrepro.features.item_graph import build_item_graph
@@ -45,7 +46,7 @@ def prepared(tmp_path: Path) -> Path:
             "n_missing": 0,
         }  # fmt: skip
         FeatureMatrix(matrix, modality, record).save(tmp_path / "features")
-        build_item_graph(tmp_path / "features", modality, 10, tmp_path / "features")
+        build_item_graph(ItemGraphSection(), modality, tmp_path / "features", tmp_path / "features")
     return folder
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from mmrepro.errors import MmreproError
 from mmrepro.housekeeping.tracking import import_runs
+from mmrepro.records.files import file_sha256
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Plan, PlannedAlignment, PlannedRun, complete
 from mmrepro.study.resolve import plan_of_file
@@ -48,9 +49,10 @@ modalities:
 def write_measures(root: Path, planned: PlannedRun, test: dict[str, float]) -> None:
     path = root / Layout.measures("tiny", planned.spec.dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
-    known = json.loads(path.read_text()) if path.is_file() else {"runs": {}}
+    path.with_suffix(".parquet").write_bytes(b"of users")
+    known = json.loads(path.read_text()) if path.is_file() else {"data": None, "runs": {}}
     known["runs"][planned.folder.as_posix()] = {"valid": FINAL, "test": test}
-    path.write_text(json.dumps(known))
+    path.write_text(json.dumps({**known, "users_sha256": file_sha256(path.with_suffix(".parquet"))}))
 
 
 def write_run(root: Path, planned: PlannedRun, **changes: object) -> None:

@@ -12,8 +12,8 @@ from mmrepro.config.protocol import Protocol
 
 Watch = Annotated[
     str,
-    BeforeValidator(lambda value: value.replace("@", "_at_") if isinstance(value, str) else value),
     Field(pattern=r"^[a-z][a-z0-9_]*_at_[1-9][0-9]*$"),
+    BeforeValidator(lambda value: value.replace("@", "_at_") if isinstance(value, str) else value),
 ]
 """A metric and its cutoff: `recall_at_20`, or as tables write it `recall@20`."""
 WATCH = "recall_at_20"

@@ -68,11 +68,10 @@ def user_means(runs: Sequence[FinishedRun], columns: Sequence[str]) -> pd.DataFr
         for run in runs
     ]
     for run, part in zip(runs, parts, strict=True):
-        if part[Columns.USER].tolist() != parts[0][Columns.USER].tolist():
-            raise MmreproError(
-                f"{run.users}: other users of {run.planned.folder} than of {runs[0].planned.folder}; "
-                "delete the measures and run the study again"
-            )
+        users = part[Columns.USER].tolist()
+        if not users or users != parts[0][Columns.USER].tolist():
+            found = "other users than the cell's other seeds" if users else "no users"
+            raise MmreproError(f"{run.users}: {found} of {run.planned.folder}; delete it and run the study again")
     return pd.concat(parts).groupby(Columns.USER, sort=True).mean()
 
 
