@@ -32,9 +32,9 @@ def written(checkout: Checkout, texts: dict[str, str]) -> Iterator[None]:
             path.unlink() if original is None else path.write_text(original)
 
 
-def planned_kinds(checkout: Checkout) -> dict[str, int]:
+def planned_kinds(checkout: Checkout, *options: str) -> dict[str, int]:
     """Rule -> number of jobs that a dry run plans."""
-    result = checkout.snakemake("--dry-run")
+    result = checkout.snakemake("--dry-run", *options)
     text = result.stdout + result.stderr
     assert result.returncode == 0, text
     rules = re.findall(r"^(?:local)?rule (\w+):", text, re.MULTILINE)
@@ -205,6 +205,19 @@ def test_a_key_more_in_a_feature_set_plans_what_reads_it(
         features |= edit
     with written(finished, {path: yaml.safe_dump(features, sort_keys=False)}):
         assert planned_kinds(finished) == expected
+
+
+def test_measures_that_were_deleted_come_back(finished: Checkout) -> None:
+    (folder,) = (finished.folder / "results").glob("*/measures")
+    away = folder.rename(folder.with_name("away"))
+    try:
+        assert planned_kinds(finished) == AFTER_RUNS
+    finally:
+        away.rename(folder)
+
+
+def test_what_measures_do_not_depend_on_measures_nothing_anew(finished: Checkout) -> None:
+    assert planned_kinds(finished, "--config", "note=hello").keys() == {"tables", "track"}
 
 
 def test_nothing_is_planned_in_the_end(finished: Checkout) -> None:

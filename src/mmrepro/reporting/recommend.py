@@ -44,10 +44,10 @@ def recommend(
     MmreproError
         For an unfinished run, an unknown key (with the nearest known one), or a run without the embeddings needed.
     """
-    if (user_key is None) == (not liked):
-        raise MmreproError("give either a user or a list of liked items, not both and not neither")
     if not (run_folder / "run.json").is_file():
         raise MmreproError(f"{run_folder}: no run.json there; name the folder of a finished run (results/runs/...)")
+    if (user_key is None) == (not liked):
+        raise MmreproError("give either a user or a list of liked items, not both and not neither")
     folder = prepared / read_json(run_folder / "run.json")["dataset"]
     items = load_items(folder)
     if user_key is not None:
