@@ -15,7 +15,7 @@ from mmrepro.config.files import from_json, load, validate
 from mmrepro.config.model import ModelConfig, ModelSchema, model_names
 from mmrepro.config.protocol import RELEASED_SWITCHES, Protocol
 from mmrepro.config.run import RunSpec
-from mmrepro.config.study import StudyConfig
+from mmrepro.config.study import TABLE_KEYS, StudyConfig
 from mmrepro.errors import MmreproError
 from mmrepro.housekeeping.schemas import schemas, write_schemas
 from mmrepro.models.base import model_class
@@ -337,3 +337,8 @@ def test_configurations_cannot_be_changed_once_validated() -> None:
     study = validate(StudyConfig, STUDY, "tiny.yaml")
     with pytest.raises(ValueError, match="frozen"):
         study.title = "other"
+
+
+def test_keys_of_tables_are_keys_of_a_study_and_decide_no_run() -> None:
+    assert set(TABLE_KEYS) <= set(StudyConfig.model_fields)
+    assert not set(TABLE_KEYS) & {"datasets", "models", "seeds", "protocols", "parameters", "search", "comparisons"}

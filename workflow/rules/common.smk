@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from mmrepro.config.files import load_yaml, validate
-from mmrepro.config.study import StudyConfig
+from mmrepro.config.study import TABLE_KEYS, StudyConfig
 from mmrepro.errors import MmreproError
 from mmrepro.study.kinds import KINDS
 from mmrepro.study.layout import ENCODER, FEATURES, MEASURES, NO_FEATURES, PREPARED, RAW, RUN, STUDY, TRIAL, Layout
@@ -32,8 +32,12 @@ except MmreproError as error:
 JOBS = {(job.kind, job.product.as_posix()): job for job in PLAN.jobs}
 STUDY_FOLDER = STUDY.format(study=PLAN.study.study)
 WRITTEN = load_yaml(Path(study_file())) if workflow.configfiles else {}
-SLICE = json.dumps({key: value for key, value in config.items() if key not in WRITTEN or WRITTEN[key] != value})
-"""What --config has changed, for the commands that read the study themselves."""
+
+
+def slice_without(*left_out):
+    """What --config has changed, as JSON, for the commands that read the study themselves."""
+    changed = {key: value for key, value in config.items() if key not in WRITTEN or WRITTEN[key] != value}
+    return json.dumps({key: value for key, value in changed.items() if key not in left_out})
 
 
 def job(kind):

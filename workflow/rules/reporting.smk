@@ -25,6 +25,6 @@ rule tables:
         code=code("tables"),
         settings=settings("tables"),
         file=study_file(),
-        slice=SLICE,
+        slice=slice_without(),
     shell:
         "mmrepro tables {params.file} --slice {params.slice:q} --output results > {log} 2>&1"

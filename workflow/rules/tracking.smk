@@ -18,6 +18,6 @@ rule track:
         code=code("track"),
         settings=settings("track"),
         file=study_file(),
-        slice=SLICE,
+        slice=slice_without(),
     shell:
         "mmrepro track {params.file} --slice {params.slice:q} > {log} 2>&1"
