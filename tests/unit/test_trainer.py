@@ -230,3 +230,21 @@ def test_a_run_folder_in_use_is_refused(tmp_path: Path) -> None:
     ):
         train(spec, 0, tmp_path / "prepared", None, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+class Command:
+    """What runs code when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.target,)
+
+
+def test_a_checkpoint_that_somebody_put_there_runs_no_code(tmp_path: Path) -> None:
+    identity = {"code": "c"}
+    target = tmp_path / "ran"
+    torch.save({"identity": identity, "spent": {}, "state": Command(target)}, tmp_path / "checkpoint.pt")
+    assert Checkpoint(tmp_path / "checkpoint.pt", identity).load() is None
+    assert not target.exists() and not (tmp_path / "checkpoint.pt").exists()

@@ -1,4 +1,4 @@
-"""Checkpoints: written atomically, and only read back by the very run that wrote them."""
+"""Checkpoints: written atomically, and only read back by the very run that wrote them; reading one runs no code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Checkpoint:
         if not self.path.is_file():
             return None
         try:
-            content = torch.load(self.path, map_location="cpu", weights_only=False)
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception:  # a file of another version, or not ours: start anew
             content = {}
         if content.get("identity") != self.identity:

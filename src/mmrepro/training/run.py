@@ -75,7 +75,7 @@ def _train_locked(spec: RunSpec, seed: int, prepared: Path, features: Path | Non
     code = training_code(spec.model, spec.watch)
     identity = {
         "code": code, "spec": content_hash(spec.differences()), "seed": seed, "data": content_hash(data),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
     }  # fmt: skip
     checkpoint = Checkpoint(output / "checkpoint.pt", identity, meter)
     evaluator = Evaluator(dataset, spec.protocol, device)

@@ -113,8 +113,10 @@ class Trainer:
         if self.behaviour.restores:
             self.model.load_state_dict(best["parameters"])
             with drawing_from(best["generator"]):
-                best = {"result": self._rank_finally()}
-        lists, embeddings = best["result"]
+                lists, embeddings = self._rank_finally()
+        else:
+            lists = {split: RankedLists(*(x.numpy() for x in found)) for split, found in best["lists"].items()}
+            embeddings = best["embeddings"]
         return Outcome(lists, embeddings, self.state["history"], self.state["best_epoch"])
 
     def _epoch(self, epoch: int) -> None:
@@ -184,7 +186,9 @@ class Trainer:
         if self.behaviour.restores:
             return {"parameters": copy_of(self.model), "generator": self.last.generator}
         with drawing_from(self.last.generator):
-            return {"result": self._rank_finally()}
+            lists, embeddings = self._rank_finally()
+        kept = {split: tuple(map(torch.from_numpy, (x.users, x.items, x.scores))) for split, x in lists.items()}
+        return {"lists": kept, "embeddings": embeddings}
 
     @torch.no_grad()
     def _rank_finally(self) -> tuple[dict[str, RankedLists], tuple[Tensor, Tensor] | None]:

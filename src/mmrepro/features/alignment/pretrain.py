@@ -112,7 +112,7 @@ class _Job:
         remove_pixels(self.output)
 
     def _identity(self) -> dict[str, Any]:
-        return {**{key: content_hash(value) for key, value in self.facts.items()}, "torch": torch.__version__}
+        return {**{key: content_hash(value) for key, value in self.facts.items()}, "torch": str(torch.__version__)}
 
     def _is_finished(self) -> bool:
         """Whether the folder holds this very run."""
