@@ -339,6 +339,15 @@ def test_configurations_cannot_be_changed_once_validated() -> None:
         study.title = "other"
 
 
+def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.yaml"
+    file.write_text("study: tiny\nparameters:\n  cm3: {gamma: 1.0}\n  vbpr: {}\n  cm3: {alpha: 1.0}\n")
+    with pytest.raises(
+        MmreproError, match=r"tiny\.yaml: not valid YAML: key 'cm3' stands twice; name it once .*line 5"
+    ):
+        load(StudyConfig, file)
+
+
 def test_keys_of_tables_are_keys_of_a_study_and_decide_no_run() -> None:
     assert set(TABLE_KEYS) <= set(StudyConfig.model_fields)
     assert not set(TABLE_KEYS) & {"datasets", "models", "seeds", "protocols", "parameters", "search", "comparisons"}

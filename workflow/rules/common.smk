@@ -25,13 +25,13 @@ def study_file():
 
 
 try:
+    WRITTEN = load_yaml(Path(study_file())) if workflow.configfiles else {}
     PLAN = make_plan(validate(StudyConfig, dict(config), str(study_file())), Path(workflow.basedir), str(study_file()))
 except MmreproError as error:
     raise WorkflowError(str(error)) from None
 
 JOBS = {(job.kind, job.product.as_posix()): job for job in PLAN.jobs}
 STUDY_FOLDER = STUDY.format(study=PLAN.study.study)
-WRITTEN = load_yaml(Path(study_file())) if workflow.configfiles else {}
 
 
 def slice_without(*left_out):

@@ -94,10 +94,25 @@ def _classes(annotation: Any) -> list[type[BaseModel]]:
     return [found for argument in typing.get_args(annotation) for found in _classes(argument)]
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without tags that run code, in which a key that stands twice is an error and not the last one's value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping, once its keys differ."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    problem = f"key '{key.value}' stands twice; name it once"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load_yaml(path: Path) -> Any:
-    """Read a YAML file; a missing or malformed one is an error that names it."""
+    """Read a YAML file; a missing or malformed one, or one with a key twice, is an error that names it."""
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml.load(path.read_text(), _Loader)
     except FileNotFoundError:
         valid = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         hint = nearest(path.stem, valid) if valid else "check the path"
