@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mmrepro.errors import MmreproError
-from mmrepro.housekeeping.commands import COMMANDS, Output, Slice, StudyFile, mirror_folder, resolved
+from mmrepro.housekeeping.commands import COMMANDS, Output, Slice, StudyFile, resolved
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 
@@ -19,6 +19,7 @@ def fetch(config: Path, output: Output) -> None:
     """Bring a data set's raw files here, from MMREPRO_MIRROR or their urls, and verify them."""
     from mmrepro.config.files import load_dataset
     from mmrepro.datasets.fetch import fetch as run
+    from mmrepro.datasets.mirror import mirror_folder
 
     run(load_dataset(config), output, mirror_folder())
 

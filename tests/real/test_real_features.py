@@ -1,4 +1,3 @@
-import json
 import os
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 from mmrepro.config.features import FeatureSetConfig
 from mmrepro.config.files import load
+from mmrepro.datasets.interactions import ITEMS, write_prepared
 from mmrepro.features.extract import extract
 from mmrepro.features.item_graph import build_item_graph, load_neighbours
 from mmrepro.features.matrix import FeatureMatrix
@@ -30,9 +30,8 @@ def make_items(folder: Path, n_items: int, **columns: list[str]) -> Path:
         {"key": [str(i) for i in range(n_items)], "title": None, "text": None, "image": None, **columns}
     )
     frame.index = pd.Index(np.arange(n_items, dtype=np.int32), name="item")
-    folder.mkdir()
-    frame.to_parquet(folder / "items.parquet")
-    (folder / "statistics.json").write_text(json.dumps({"item_list_hash": "h"}))
+    numbering = {"users": 1, "items": n_items}
+    write_prepared(folder, {ITEMS: frame}, {"item_list_hash": "h", "numbering": numbering})
     return folder
 
 

@@ -15,7 +15,6 @@ from mmrepro.features.alignment.encoder import UnifiedEncoder, build_encoder
 from mmrepro.features.alignment.objective import Objective
 from mmrepro.features.alignment.targets import PatchTarget, Target, TokenTarget, VectorTarget
 from mmrepro.features.alignment.vocabulary import Words
-from mmrepro.records.files import read_json, write_json
 
 IMAGE: dict[str, Any] = {"kind": "image", "side": 16, "patch": 8}
 TITLE: dict[str, Any] = {"kind": "text", "field": "title", "length": 4}
@@ -49,8 +48,7 @@ def write_catalogue(root: Path, n_items: int = 96) -> tuple[Path, Path]:
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(raw / f"{i}.png")
         titles.append(None if i in (5, 7) else f"{shade} {colour}")
         images.append(None if i in (3, 7) else f"{i}.png")
-    prepared = make_items(root / "prepared", titles, images)
-    write_json(prepared / "statistics.json", {"dataset": "hand-made", **read_json(prepared / "statistics.json")})
+    prepared = make_items(root / "prepared", titles, images, published=n_items)
     return prepared, raw
 
 

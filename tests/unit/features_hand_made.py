@@ -1,6 +1,5 @@
 """Small items, images and feature sets for the tests of features."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +9,26 @@ from PIL import Image
 
 from mmrepro.config.features import FeatureSetConfig
 from mmrepro.config.files import validate
+from mmrepro.datasets.interactions import ITEMS, write_prepared
 
 CLIP = {"encoder": "open_clip", "architecture": "ViT-S-32-alt", "weights": "random:7", "batch_size": 3}
 
 
-def make_items(folder: Path, titles: list[str | None], images: list[str | None]) -> Path:
+def make_items(folder: Path, titles: list[str | None], images: list[str | None], published: int | None = None) -> Path:
+    """Items K0, K1, ...; where a publisher numbered some, 0, 1, ..."""
     n_items = len(titles)
     frame = pd.DataFrame(
         {
             "item": np.arange(n_items, dtype=np.int32),
-            "key": [f"K{i}" for i in range(n_items)],
+            "key": [str(i) if published else f"K{i}" for i in range(n_items)],
             "title": pd.Series(titles, dtype="string"),
             "text": pd.Series(titles, dtype="string"),
             "image": pd.Series(images, dtype="string"),
         }
     ).set_index("item")
-    folder.mkdir(parents=True, exist_ok=True)
-    frame.to_parquet(folder / "items.parquet")
-    (folder / "statistics.json").write_text(json.dumps({"item_list_hash": f"hash-of-{n_items}"}))
+    hashes = {"dataset": "hand-made", "item_list_hash": f"hash-of-{n_items}"}
+    numbers = {"users": 1, "items": published} if published else None
+    write_prepared(folder, {ITEMS: frame}, {**hashes, "numbering": numbers})
     return folder
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import yaml
 
 from mmrepro.config.model import ModelSchema
+from mmrepro.datasets.interactions import INTERACTIONS, write_prepared
 from mmrepro.evaluation.metrics import METRICS
 from mmrepro.records.files import file_sha256
 from mmrepro.reporting.build import build_tables
@@ -146,10 +147,9 @@ def write_statistics(root: Path, dataset: str, statistics: dict[str, object]) ->
 
 def write_interactions(root: Path, dataset: str, n_items: int, pairs: dict[str, list[tuple[int, int]]]) -> None:
     """Write a prepared data set of ten users: split -> (user, item)."""
-    path = write_statistics(root, dataset, {**STATISTICS, "n_items": n_items})
     rows = [(user, item, split) for split, found in pairs.items() for user, item in found]
     frame = pd.DataFrame(rows, columns=["user", "item", "split"]).astype({"user": "int32", "item": "int32"})
-    frame.to_parquet(path.with_name("interactions.parquet"), index=False)
+    write_prepared(root / f"data/prepared/{dataset}", {INTERACTIONS: frame}, {**STATISTICS, "n_items": n_items})
 
 
 def write_lists(root: Path, run: PlannedRun, lists: dict[int, list[int]]) -> None:

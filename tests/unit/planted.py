@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmrepro.config.protocol import Protocol
-from mmrepro.datasets.interactions import PreparedDataset
+from mmrepro.datasets.interactions import INTERACTIONS, PreparedDataset, write_prepared
 from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.evaluation.lists import RankedLists
 from mmrepro.evaluation.metrics import recall
@@ -23,7 +23,6 @@ from mmrepro.models.base import (
 )
 from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.neighbours import nearest_neighbours
-from mmrepro.records.files import write_json
 from mmrepro.runtime.seeds import seed_everything
 from mmrepro.training.released import Behaviour
 from mmrepro.training.sampling import NegativeSampler, epoch_batches
@@ -53,9 +52,9 @@ def write_planted(folder: Path) -> Path:
     """Write the data set as `mmrepro prepare` does, as far as training reads it."""
     folder.mkdir(parents=True)
     data = planted_dataset()
-    data.interactions.to_parquet(folder / "interactions.parquet", index=False)
     counts = {"dataset": data.dataset, "n_users": data.n_users, "n_items": data.n_items}
-    write_json(folder / "statistics.json", {**counts, "content_hash": data.content_hash, "item_list_hash": "1" * 64})
+    hashes = {"content_hash": data.content_hash, "item_list_hash": "1" * 64}
+    write_prepared(folder, {INTERACTIONS: data.interactions}, {**counts, **hashes})
     return folder
 
 

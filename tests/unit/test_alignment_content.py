@@ -18,7 +18,7 @@ from mmrepro.features.alignment.pretrain import align_content
 from mmrepro.features.encoders.alignrec import encode
 from mmrepro.features.encoders.base import Encoded
 from mmrepro.features.shards import Shards
-from mmrepro.records.files import read_json, write_json
+from mmrepro.records.files import read_json
 from mmrepro.runtime.devices import Device
 
 NAME = "tiny.unified"
@@ -130,7 +130,7 @@ def test_a_source_masked_at_encoding_counts_as_absent(
     lacking.loc[4, "title"] = None
     expected = encode_all(ENCODER, lacking, raw, trained, tmp_path / "b")
     np.testing.assert_array_equal(found.matrix, expected.matrix)
-    assert {"item": 2, "key": "K2", "reason": "masked"} in found.description["absent"]["image"]
+    assert {"item": 2, "key": "2", "reason": "masked"} in found.description["absent"]["image"]
     assert found.reasons == {5: "image: masked; text: no text", 7: "image: no image; text: no text"}
     whole = encode_all(ENCODER, items, raw, trained, tmp_path / "c")
     changed = np.abs(found.matrix - whole.matrix).max(axis=1) > 0
@@ -180,8 +180,7 @@ def test_accumulated_batches_take_one_step(catalogue: tuple[Path, Path], tmp_pat
 
 
 def write_vectors(root: Path, first: np.ndarray, second: np.ndarray) -> tuple[Path, Path]:
-    prepared = make_items(root / "prepared", [None] * len(first), [None] * len(first))
-    write_json(prepared / "statistics.json", {"dataset": "vectors", "item_list_hash": "h"})
+    prepared = make_items(root / "prepared", [None] * len(first), [None] * len(first), published=len(first))
     (root / "raw").mkdir()
     np.save(root / "raw/one_feat.npy", first)
     np.save(root / "raw/two_feat.npy", second)
@@ -205,7 +204,7 @@ def test_a_vector_that_is_a_linear_map_of_another_is_learnt(tmp_path: Path) -> N
     assert record["absent"] == {"one": 1, "two": 1}
     found = encode_all(encoder, load_items(paths[0]), paths[1], tmp_path / "out", tmp_path)
     assert found.reasons == {} and np.isfinite(found.matrix).all()
-    assert found.description["absent"]["one"] == [{"item": 9, "key": "K9", "reason": "NaN in the published matrix"}]
+    assert found.description["absent"]["one"] == [{"item": 9, "key": "9", "reason": "NaN in its vector"}]
 
 
 @pytest.mark.parametrize(
@@ -221,8 +220,7 @@ def test_a_vector_that_is_a_linear_map_of_another_is_learnt(tmp_path: Path) -> N
 )
 def test_what_cannot_be_aligned_is_named(sources: dict, changes: dict, message: str, tmp_path: Path) -> None:
     prepared, raw = write_vectors(tmp_path, np.ones((4, 2)), np.ones((4, 2)))
-    make_items(prepared, ["a", "b", "c", "d"], [None] * 4)
-    write_json(prepared / "statistics.json", {"dataset": "vectors", "item_list_hash": "h"})
+    make_items(prepared, ["a", "b", "c", "d"], [None] * 4, published=4)
     shutil.copy(raw / "one_feat.npy", raw / "one_b.npy")
     (raw / "one_feat.npy").rename(raw / "one_a.npy")
     with pytest.raises(MmreproError, match=message):
@@ -234,7 +232,7 @@ def test_a_row_with_infinity_is_named(tmp_path: Path) -> None:
     matrix = np.ones((5, 2))
     matrix[3, 1] = np.inf
     paths = write_vectors(tmp_path, np.ones((5, 2)), matrix)
-    with pytest.raises(MmreproError, match=r"two_feat.npy: row 3 holds infinity"):
+    with pytest.raises(MmreproError, match=r"two_feat.npy: the vector of item '3' holds infinity"):
         align(settings(VECTORS), *paths, tmp_path / "out")
 
 

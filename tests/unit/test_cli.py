@@ -8,7 +8,7 @@ import yaml
 from http_server import Answer, running_server
 
 from mmrepro.__main__ import main
-from mmrepro.cli import mirror_folder
+from mmrepro.datasets.mirror import mirror_folder
 
 ROOT = Path(__file__).parents[2]
 

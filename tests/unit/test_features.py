@@ -69,7 +69,7 @@ def test_unusable_images_are_counted_with_their_reason(tmp_path: Path) -> None:
 def test_missing_error_stops_and_writes_nothing(tmp_path: Path) -> None:
     prepared = make_items(tmp_path / "prepared", ["a", None], [None, None])
     config = feature_set(source="text", missing="error", **CLIP)
-    with pytest.raises(MmreproError, match="1 of 2 items have no features, the first is item 1"):
+    with pytest.raises(MmreproError, match="1 of 2 items have no features; mend"):
         extract(config, "text", prepared, tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -143,7 +143,7 @@ def test_a_model_without_chat_template_gets_a_plain_prompt(world: Path, tmp_path
 
 
 def test_missing_error_stops_before_anything_is_described(world: Path, tmp_path: Path) -> None:
-    with pytest.raises(MmreproError, match=r"out\.image: 1 of 7 items have no features, the first is item 6"):
+    with pytest.raises(MmreproError, match=r"out\.image: 1 of 7 items have no features; mend"):
         describe(world, tmp_path / "out", missing="error")
     assert not (tmp_path / "out").exists()
 

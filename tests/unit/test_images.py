@@ -134,12 +134,40 @@ def test_sixteen_bit_greys_keep_their_shades(tmp_path: Path) -> None:
     assert np.abs(read[..., 0].astype(int) - shades // 256).max() <= 1
 
 
-def test_palette_with_transparency_keeps_its_colours(tmp_path: Path) -> None:
+def test_palette_with_transparency_stands_on_white(tmp_path: Path) -> None:
     image = Image.new("P", (20, 20))
     image.putpalette([255, 0, 0, 0, 255, 0])
     image.putpixel((3, 4), 1)
     read = open_image(saved(tmp_path, encoded(image, "PNG", transparency=b"\x80\xff")))
-    assert (read.getpixel((0, 0)), read.getpixel((3, 4))) == ((255, 0, 0), (0, 255, 0))
+    assert (read.getpixel((0, 0)), read.getpixel((3, 4))) == ((255, 127, 127), (0, 255, 0))
+
+
+@pytest.mark.parametrize(("mode", "hidden"), [("RGBA", (255, 0, 255, 0)), ("LA", (80, 0))])
+def test_what_a_cut_out_hides_is_not_seen(tmp_path: Path, mode: str, hidden: tuple[int, ...]) -> None:
+    image = Image.new(mode, (20, 20), hidden)
+    image.putpixel((3, 4), (200, 10, 20, 255) if mode == "RGBA" else (80, 255))
+    read = open_image(saved(tmp_path, encoded(image, "PNG")))
+    assert read.getpixel((0, 0)) == (255, 255, 255)
+    assert read.getpixel((3, 4)) == ((200, 10, 20) if mode == "RGBA" else (80, 80, 80))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photo_is_upright_whatever_way_the_phone_was_held(tmp_path: Path, orientation: int) -> None:
+    upright = Image.new("RGB", (96, 160), "white")
+    upright.paste("red", (0, 0, 48, 40))  # a corner that no turn or flip leaves in place
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # what a viewer undoes, as Pillow numbers it
+    stored = upright if orientation == 1 else upright.transpose(Image.Transpose(back[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    read = open_image(saved(tmp_path, encoded(stored, "PNG", exif=exif)))
+    assert read.size == (96, 160) and read.tobytes() == upright.tobytes()
+
+
+@pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 70000)])
+def test_numbers_without_a_stated_range_are_no_picture(tmp_path: Path, mode: str, value: float) -> None:
+    content = encoded(Image.new(mode, (20, 20), value), "TIFF")
+    with pytest.raises(UnusableImage, match="32-bit pixels, whose range is not stated; save it with 8 or 16 bits"):
+        open_image(saved(tmp_path, content))
 
 
 def test_folder_without_a_list_has_no_images(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from planted import write_planted
 
 from mmrepro.config.run import RunSpec
+from mmrepro.datasets.interactions import INTERACTIONS, write_prepared
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.measure import measure
 from mmrepro.evaluation.metrics import METRICS
@@ -33,10 +34,8 @@ LISTS = {"valid": {0: [2, 1]}, "test": {0: [3, 1], 1: [3, 0, 2]}}
 @pytest.fixture
 def prepared(tmp_path: Path) -> Path:
     folder = tmp_path / "prepared"
-    folder.mkdir()
-    pd.DataFrame(PAIRS, columns=["user", "item", "split"]).to_parquet(folder / "interactions.parquet")
     counts = {"dataset": "toy", "n_users": 2, "n_items": 4, "content_hash": "c", "item_list_hash": "i"}
-    write_json(folder / "statistics.json", counts)
+    write_prepared(folder, {INTERACTIONS: pd.DataFrame(PAIRS, columns=["user", "item", "split"])}, counts)
     return folder
 
 

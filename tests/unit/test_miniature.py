@@ -89,6 +89,9 @@ def test_truncated_archive_is_named(tmp_path: Path) -> None:
     fetch(small(), tmp_path, None)
     path = tmp_path / miniature.REVIEWS
     path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(MmreproError, match=r"reviews\.jsonl\.gz: changed since it was fetched; bring it back"):
+        miniature.read(tmp_path, small())
+    (tmp_path / MANIFEST).unlink()
     with pytest.raises(MmreproError, match=r"reviews\.jsonl\.gz: truncated or damaged archive"):
         miniature.read(tmp_path, small())
 

@@ -16,9 +16,10 @@ from sklearn.metrics import ndcg_score
 from sklearn.metrics.pairwise import cosine_similarity
 
 from mmrepro.config.protocol import Protocol
-from mmrepro.datasets.interactions import PreparedDataset
+from mmrepro.datasets.interactions import INTERACTIONS, PreparedDataset, write_prepared
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation import probe as module
+from mmrepro.evaluation import ranking
 from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.evaluation.item_neighbours import (
     _blocks,
@@ -30,7 +31,7 @@ from mmrepro.evaluation.metrics import ndcg, recall
 from mmrepro.evaluation.probe import history_scorer, last_items, probe, random_zero_shot
 from mmrepro.features.matrix import FeatureMatrix
 from mmrepro.ops.interactions import Interactions
-from mmrepro.records.files import read_json, write_json
+from mmrepro.records.files import read_json
 
 # Item 5 has a row of zeros; user 2 has both training items at one time; user 3 has no training item.
 FEATURES = [[2, 0], [0, 3], [1, 0], [0, 1], [3, 4], [0, 0]]
@@ -52,10 +53,8 @@ def toy(rows: list[tuple[Any, ...]], n_users: int, n_items: int) -> PreparedData
 
 def write_toy(folder: Path, rows: list[tuple[Any, ...]] = ROWS) -> Path:
     data = toy(rows, 4, 6)
-    folder.mkdir(parents=True)
-    data.interactions.to_parquet(folder / "interactions.parquet", index=False)
     counts = {"dataset": "toy", "n_users": 4, "n_items": 6, "content_hash": "0" * 64, "item_list_hash": "1" * 64}
-    write_json(folder / "statistics.json", counts)
+    write_prepared(folder, {INTERACTIONS: data.interactions}, counts)
     return folder
 
 
@@ -76,7 +75,10 @@ def small_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "NEIGHBOURS", (2, 3, 10))
 
 
-def test_the_record_of_a_data_set_worked_out_by_hand(tmp_path: Path, small_neighbours: None) -> None:
+def test_the_record_of_a_data_set_worked_out_by_hand(
+    tmp_path: Path, small_neighbours: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "tie_order", np.arange)
     prepared = write_toy(tmp_path / "prepared")
     features = write_features(tmp_path / "features", {"image": FEATURES}, masked_share=0.5, n_missing=1)
     probe(prepared, features, ("image",), tmp_path / "out" / "probe.json", (1, 2))

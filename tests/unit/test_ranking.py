@@ -7,17 +7,17 @@ from hypothesis import strategies as st
 from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation import ranking
-from mmrepro.evaluation.ranking import NO_ITEM, RankedLists, make_scorer, rank, top_k
+from mmrepro.evaluation.ranking import NO_ITEM, RankedLists, make_scorer, rank, tie_order, top_k
 from mmrepro.models.base import ItemContent, build_model
 from mmrepro.ops.interactions import Interactions
 
 NOTHING = (np.array([], dtype=np.int64), np.array([], dtype=np.int64))
 
 
-def lexsorted(scores: np.ndarray, k: int) -> np.ndarray:
-    """Columns by decreasing score, then increasing column."""
-    columns = np.arange(scores.shape[1])
-    return np.stack([np.lexsort((columns, -row.astype(np.float64)))[:k] for row in scores])
+def lexsorted(scores: np.ndarray, k: int, order: np.ndarray | None = None) -> np.ndarray:
+    """Columns by decreasing score, then by their place in the order."""
+    places = np.argsort(tie_order(scores.shape[1]) if order is None else order)
+    return np.stack([np.lexsort((places, -row.astype(np.float64)))[:k] for row in scores])
 
 
 def rank_matrix(scores: np.ndarray, k: int, masked: tuple[np.ndarray, ...] = NOTHING) -> RankedLists:
@@ -33,18 +33,31 @@ def tied_scores(draw: st.DrawFn) -> np.ndarray:
 
 
 @settings(max_examples=150, deadline=None)
-@given(tied_scores(), st.integers(1, 40))
-def test_ties_go_to_the_lower_item(scores: np.ndarray, k: int) -> None:
-    k = min(k, scores.shape[1])
-    values, columns = top_k(torch.from_numpy(scores), k)
-    expected = lexsorted(scores, k)
+@given(tied_scores(), st.integers(1, 40), st.integers(0, 1000))
+def test_ties_go_to_the_first_of_the_order(scores: np.ndarray, k: int, seed: int) -> None:
+    k, order = min(k, scores.shape[1]), np.random.default_rng(seed).permutation(scores.shape[1])
+    values, columns = top_k(torch.from_numpy(scores), k, order)
+    expected = lexsorted(scores, k, order)
     np.testing.assert_array_equal(columns.numpy(), expected)
     np.testing.assert_array_equal(values.numpy(), np.take_along_axis(scores, expected, axis=1))
 
 
 def test_more_tied_rows_than_are_sorted_at_once() -> None:
     scores = np.random.default_rng(0).integers(0, 2, (2500, 9)).astype(np.float32)
-    np.testing.assert_array_equal(top_k(torch.from_numpy(scores), 4)[1].numpy(), lexsorted(scores, 4))
+    order = tie_order(9)
+    np.testing.assert_array_equal(top_k(torch.from_numpy(scores), 4, order)[1].numpy(), lexsorted(scores, 4))
+
+
+def test_a_model_that_tells_no_item_from_another_reaches_chance() -> None:
+    # popular items have low numbers, as in many published numberings: who is listed first must not follow
+    n_users, n_items, k = 4000, 200, 20
+    popularity = 1 / np.arange(1, n_items + 1)
+    held_out = np.random.default_rng(0).choice(n_items, n_users, p=popularity / popularity.sum())
+    found = []
+    for n in range(n_items, n_items + 60):  # a draw for each size
+        lists = rank(lambda users, n=n: torch.zeros(len(users), n), np.arange(n_users), n, NOTHING, k)
+        found.append((lists.items == held_out[:, None]).any(axis=1).mean())
+    assert abs(np.mean(found) - k / n_items) < 0.03  # where the lower number comes first it is 0.61
 
 
 @settings(max_examples=50, deadline=None)
@@ -107,10 +120,10 @@ def test_scores_of_a_model_with_embeddings_are_inner_products() -> None:
         torch.testing.assert_close(make_scorer(model)(torch.tensor([1])), (users @ items.T)[[1]])
 
 
-def test_nan_score_is_an_error_that_names_the_user() -> None:
+def test_nan_score_is_an_error() -> None:
     scores = np.ones((4, 5), dtype=np.float32)
     scores[2, 3] = np.nan
-    with pytest.raises(MmreproError, match="scores of user 2 are NaN"):
+    with pytest.raises(MmreproError, match="scores are NaN; lower the learning rate"):
         rank_matrix(scores, 2)
 
 

@@ -47,7 +47,7 @@ def test_unknown_option_is_an_error(reader: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "config/datasets").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_options_of_every_data_set_are_those_of_its_reader(path: Path, tmp_path: Path) -> None:
     config = load_dataset(path)
-    with pytest.raises(MmreproError, match="no such file; fetch the data set again"):
+    with pytest.raises(MmreproError, match="no such file; list it under `files`, and fetch it"):
         load_reader(config).read(tmp_path, config)
 
 
@@ -93,7 +93,7 @@ def test_mmrec_names_what_is_wrong(tmp_path: Path, lines: list[str], message: st
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MmreproError, match=r"toy\.inter: no such file; fetch the data set again"):
+    with pytest.raises(MmreproError, match=r"toy\.inter: no such file; list it under `files`, and fetch it"):
         read(tmp_path, MMREC)
 
 

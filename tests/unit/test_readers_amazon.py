@@ -95,7 +95,7 @@ def test_a_release_is_read(reader: str, time: int, text: str, url: str, tmp_path
     assert data.items.fillna("null").to_dict("records") == [
         {"key": "B1", "title": "Bib", "text": text, "image": "null", "image_url": url}
     ]
-    assert data.repairs == {"repeated_item_records": 0}
+    assert not any(data.repairs.values())
 
 
 @pytest.mark.parametrize("reader", list(RELEASES))
@@ -115,7 +115,7 @@ def test_only_items_with_interactions_are_read_and_the_first_record_counts(reade
     records = [{**item, key: "B2"}, item, {**item, "title": "Later"}]
     data = read(tmp_path, reader, [review], records)
     assert data.items["title"].tolist() == ["Bib"]
-    assert data.repairs == {"repeated_item_records": 1}
+    assert {name for name, n in data.repairs.items() if n} == {"repeated_item_records"}
 
 
 @pytest.mark.parametrize("reader", list(RELEASES))

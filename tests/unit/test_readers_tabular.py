@@ -80,8 +80,8 @@ def test_ten_lines_become_a_prepared_data_set(tmp_path: Path, monkeypatch: pytes
     data = PreparedDataset.load(tmp_path / "prepared")
     assert (data.n_users, data.n_items, len(data.interactions)) == (3, 4, 9)
     assert data.interactions["split"].value_counts().to_dict() == {"train": 3, "valid": 3, "test": 3}
-    assert load_users(tmp_path / "prepared")["key"].tolist() == ["007", "ann", "bob"]
-    assert load_items(tmp_path / "prepared")["key"].tolist() == ["cup", "pot", "tea", "pan"]
+    assert sorted(load_users(tmp_path / "prepared")["key"]) == ["007", "ann", "bob"]
+    assert sorted(load_items(tmp_path / "prepared")["key"]) == ["cup", "pan", "pot", "tea"]
 
 
 def test_low_ratings_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_items_have_title_text_and_image(tmp_path: Path) -> None:
         {"key": "cup", "title": "Cup", "text": "Cup", "image": "null", "image_url": "https://x/cup.png"},
         {"key": "pot", "title": "null", "text": "null", "image": "null", "image_url": "null"},
     ]
-    assert data.repairs == {"rows_below_minimum_rating": 0, "repeated_item_records": 0, "images_not_found": 1}
+    assert {name: n for name, n in data.repairs.items() if n} == {"images_not_found": 1}
 
 
 def test_the_title_is_the_text_where_no_other_column_is(tmp_path: Path) -> None:
@@ -215,8 +215,11 @@ def test_what_is_wrong_is_named_with_its_mending(options: dict[str, Any], messag
         (b"user,item\na,1\n,2\n", "line 3, column 'user' is empty"),
         (b"user,item\na,1\nb\n", "line 3, column 'item' is empty"),
         (b"user,item\na,1\nb,2,3\n", "Expected 2 fields in line 3, saw 3"),
-        (b"user,item\na,1,2\nb,2,3\n", "the first line names fewer columns than line 2 has"),
-        (b"user;item\na;1\n", "no column 'user'; did you mean 'user;item'"),
+        (
+            b"user,item\na,1,2\nb,2,3\n",
+            "line 2 has more values than the first line has names, between commas; name every column",
+        ),
+        (b"user:item\na:1\n", "no column 'user'; did you mean 'user:item'"),
         (b"user,item\n\xff,1\n", "not UTF-8"),
     ],
 )

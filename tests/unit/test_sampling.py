@@ -43,11 +43,13 @@ def test_draws_are_exactly_the_items_a_user_has_not_trained_on(
     pairs = [(user % n_users, item % n_items) for user, item in pairs]
     data = interactions(pairs, n_users, n_items)
     allowed = allowed_negatives(data, train_items_only)
-    trained = sorted({user for user, _ in pairs})
-    if any(not allowed[user] for user in trained):
-        with pytest.raises(MmreproError):
+    trained = sorted({user for user, _ in pairs if allowed[user]})
+    if not trained:
+        with pytest.raises(MmreproError, match="every user has all items in training"):
             NegativeSampler(data, train_items_only)
         return
+    usable = NegativeSampler(data, train_items_only).usable
+    assert usable.tolist() == [bool(allowed[user]) for user in data.users.tolist()]
     # 200 draws miss a given one of at most 7 items with probability (6/7)^200 < 1e-13
     users = np.repeat(trained, 200)
     drawn = NegativeSampler(data, train_items_only).draw(users, np.random.default_rng(seed))
@@ -91,18 +93,11 @@ def test_repeated_training_pairs_count_once() -> None:
     np.testing.assert_array_equal(*draws)
 
 
-@pytest.mark.parametrize("train_items_only", [False, True])
-def test_user_with_every_item_is_an_error_that_names_the_user(train_items_only: bool) -> None:
-    data = interactions([(0, 0), (2, 0), (2, 1), (2, 2)], 3, 3)
-    with pytest.raises(MmreproError, match="user 2 has a training interaction with every item"):
-        NegativeSampler(data, train_items_only)
-
-
-def test_user_with_every_item_of_the_training_pool_is_an_error_only_for_that_pool() -> None:
+def test_user_with_every_item_of_the_training_pool_has_negatives_outside_of_it() -> None:
     data = interactions([(0, 0), (0, 1), (1, 0)], 2, 3)
     assert NegativeSampler(data).draw(np.array([0]), np.random.default_rng(0)).tolist() == [2]
-    with pytest.raises(MmreproError, match="user 0"):
-        NegativeSampler(data, train_items_only=True)
+    assert NegativeSampler(data).usable.all()
+    assert NegativeSampler(data, train_items_only=True).usable.tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 50, 10_000])
@@ -138,3 +133,10 @@ def test_without_a_sampler_negatives_repeat_the_positives() -> None:
     data = random_interactions(6)
     for batch in epoch_batches(data, None, 32, seed=0, epoch=1):
         assert batch.negatives.tolist() == batch.positives.tolist()
+
+
+def test_pairs_of_a_user_who_has_every_item_are_left_out() -> None:
+    data = interactions([(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)], n_users=2, n_items=3)
+    batches = list(epoch_batches(data, NegativeSampler(data), 2, seed=0, epoch=1))
+    assert [batch.users.tolist() for batch in batches] == [[1, 1]]
+    assert batches[0].negatives.tolist() == [2, 2]

@@ -42,9 +42,9 @@ def test_split_gives_each_user_the_counts_of_the_rule(
     rng = np.random.default_rng(seed)
     users = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
     split = Split(kind=kind, seed=seed, holdout=holdout, few=few)
-    items, times = np.arange(len(users)), rng.integers(0, 9, len(users))
+    times = rng.integers(0, 9, len(users))
     by_time = kind == "time-per-user"
-    labels = names(split_last(users, items, times, split) if by_time else split_per_user(users, split))
+    labels = names(split_last(users, times, split)[0] if by_time else split_per_user(users, split))
     for user, n in enumerate(sizes):
         held_out = 0 if n < 3 else 2 if n < few else round(holdout * 100) * n // 100
         mine = labels[users == user].tolist()
@@ -83,17 +83,31 @@ def test_held_out_positions_are_spread_over_a_users_rows() -> None:
 
 
 def test_last_interactions_by_hand() -> None:
-    frame = frame_of([(0, 4, 50), (0, 3, 10), (0, 2, 40), (0, 1, 40), (1, 4, 9), (1, 3, 8), (2, 0, 5)])
+    frame = frame_of([(0, 4, 50), (0, 3, 10), (0, 2, 40), (0, 1, 30), (1, 4, 9), (1, 3, 8), (2, 0, 5)])
     for kind in ("time-per-user", "leave-one-out"):
-        labels = split_rows(frame, data_set(kind)).tolist()
-        # user 0: item 4 is last; items 1 and 2 at one time, the larger index counts as later; users 1 and 2 are too few
-        assert labels == ["test", "train", "valid", "train", "train", "train", "train"]
+        division = split_rows(frame, data_set(kind))
+        assert division.splits.tolist() == ["test", "train", "valid", "train", "train", "train", "train"]
+        assert division.decided_by_ties == 0  # users 1 and 2 have too few
+
+
+def test_what_equal_times_decide_is_drawn_evenly_and_counted() -> None:
+    frame = frame_of([(user, item, 7) for user in range(3000) for item in range(4)] + [(3000, i, i) for i in range(4)])
+    division = split_rows(frame, data_set("leave-one-out"))
+    tested = frame.loc[division.splits.eq("test") & frame["user"].lt(3000), "item"].value_counts()
+    assert tested.min() > 650  # 750 expected of each item, standard deviation 23.7
+    assert division.decided_by_ties == 3000
+    assert (split_rows(frame, data_set("leave-one-out", seed=1)).splits != division.splits).any()
+
+
+def test_equal_times_within_a_split_decide_nothing() -> None:
+    frame = frame_of([(0, 0, 1), (0, 1, 1), (0, 2, 1), (0, 3, 8), (0, 4, 9)])
+    assert split_rows(frame, data_set("leave-one-out")).decided_by_ties == 0
 
 
 def test_leave_one_out_takes_one_of_each_from_long_histories_too() -> None:
     frame = frame_of([(0, item, item) for item in range(40)])
-    assert split_rows(frame, data_set("leave-one-out")).tolist() == ["train"] * 38 + ["valid", "test"]
-    assert split_rows(frame, data_set("time-per-user")).tolist() == ["train"] * 32 + ["valid"] * 4 + ["test"] * 4
+    assert split_rows(frame, data_set("leave-one-out")).splits.tolist() == ["train"] * 38 + ["valid", "test"]
+    assert split_rows(frame, data_set("time-per-user")).splits.tolist() == ["train"] * 32 + ["valid"] * 4 + ["test"] * 4
 
 
 def test_global_time_by_hand() -> None:
@@ -119,13 +133,12 @@ def test_global_time_never_looks_back_and_never_parts_a_moment(rows: list[tuple[
 @given(ROWS, st.sampled_from(["time-per-user", "leave-one-out"]))
 def test_last_interactions_are_never_earlier_than_those_before(rows: list[tuple[int, int, int]], kind: str) -> None:
     frame = frame_of(rows)
-    labels = split_rows(frame, data_set(kind))
-    moments = frame["timestamp"] * 100 + frame["item"]  # the order within a user, ties by item
+    labels, moments = split_rows(frame, data_set(kind)).splits, frame["timestamp"]
     for user in frame["user"].unique():
         mine = [moments[(frame["user"] == user) & (labels == name)] for name in SPLITS]
         for earlier, later in [(0, 1), (1, 2), (0, 2)]:
             if len(mine[earlier]) and len(mine[later]):
-                assert mine[earlier].max() < mine[later].min()
+                assert mine[earlier].max() <= mine[later].min()
 
 
 @QUICK
@@ -135,7 +148,8 @@ def test_no_rule_sees_the_order_of_rows(rows: list[tuple[int, int, int]], kind: 
     order = list(range(len(frame)))
     random.shuffle(order)
     shuffled = frame.iloc[order].reset_index(drop=True)
-    assert split_rows(shuffled, data_set(kind)).tolist() == split_rows(frame, data_set(kind)).iloc[order].tolist()
+    expected = split_rows(frame, data_set(kind)).splits.iloc[order].tolist()
+    assert split_rows(shuffled, data_set(kind)).splits.tolist() == expected
 
 
 @pytest.mark.parametrize("kind", ["time-per-user", "leave-one-out", "global-time"])
@@ -153,7 +167,7 @@ def test_global_time_refuses_times_that_only_order_a_users_own_interactions() ->
     frame = frame_of([(user, item, item) for user in range(3) for item in range(10)])
     with pytest.raises(MmreproError, match=r"only order the interactions of each user; set split\.kind: time"):
         split_rows(frame, data_set("global-time"), time_orders_users=False)
-    assert split_rows(frame, data_set("time-per-user"), time_orders_users=False).nunique() == 3
+    assert split_rows(frame, data_set("time-per-user"), time_orders_users=False).splits.nunique() == 3
 
 
 @pytest.mark.parametrize(("times", "holdout"), [([5] * 10, 0.2), (list(range(10)), 0.1), (list(range(4)), 0.2)])

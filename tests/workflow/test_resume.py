@@ -15,9 +15,9 @@ import torch
 from mmrepro.config.features import ItemGraphSection
 from mmrepro.config.protocol import Protocol
 from mmrepro.config.run import RunSpec
+from mmrepro.datasets.interactions import INTERACTIONS, write_prepared
 from mmrepro.features.item_graph import build_item_graph
 from mmrepro.features.matrix import FeatureMatrix
-from mmrepro.records.files import write_json
 from mmrepro.runtime.checkpoint import CHECKPOINT_EVERY
 from mmrepro.runtime.devices import torch_threads
 from mmrepro.training.run import train
@@ -35,10 +35,9 @@ def prepared(tmp_path: Path) -> Path:
     frame = frame.drop_duplicates().astype(np.int32)
     frame["split"] = rng.choice(["train", "valid", "test"], len(frame), p=[0.8, 0.1, 0.1])
     folder = tmp_path / "prepared"
-    folder.mkdir()
-    frame.to_parquet(folder / "interactions.parquet", index=False)
     counts = {"dataset": "random", "n_users": N_USERS, "n_items": N_ITEMS}
-    write_json(folder / "statistics.json", {**counts, "content_hash": "0" * 64, "item_list_hash": "1" * 64})
+    hashes = {"content_hash": "0" * 64, "item_list_hash": "1" * 64}
+    write_prepared(folder, {INTERACTIONS: frame.reset_index(drop=True)}, {**counts, **hashes})
     for modality, dim in (("image", 96), ("text", 32)):
         matrix = rng.normal(size=(N_ITEMS, dim)).astype(np.float32)
         record = {

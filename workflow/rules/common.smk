@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from mmrepro.config.files import load_yaml, validate
 from mmrepro.config.study import TABLE_KEYS, StudyConfig
+from mmrepro.datasets.mirror import mirror_folder, source_stamp
 from mmrepro.errors import MmreproError
 from mmrepro.study.kinds import KINDS
 from mmrepro.study.layout import ENCODER, FEATURES, MEASURES, NO_FEATURES, PREPARED, RAW, RUN, STUDY, TRIAL, Layout
@@ -97,9 +98,15 @@ def feature_sets_of(kind):
     return "|".join(f"{features}(?=/{modality}[./])" for features, modality in sorted(made)) or "(?!)"
 
 
+def mirror_state(wildcards):
+    """What the mirror holds of a data set: rows appended there are a change like any other."""
+    return source_stamp(PLAN.raw_datasets[wildcards.dataset], Path(raw_folder(wildcards)), mirror_folder())
+
+
 def raw_folder(wildcards):
     """Folder of the raw files that a data set is made from."""
-    return Layout.raw(PLAN.datasets[wildcards.dataset].raw_name).as_posix()
+    known = PLAN.raw_datasets.get(wildcards.dataset) or PLAN.datasets[wildcards.dataset]
+    return Layout.raw(known.raw_name).as_posix()
 
 
 def pretrained_option(wildcards):

@@ -17,6 +17,7 @@ rule fetch:
     params:
         code=code("fetch"),
         settings=settings("fetch"),
+        mirror=mirror_state,
     shell:
         "mmrepro fetch config/datasets/{wildcards.dataset}.yaml --output $(dirname {output.manifest}) > {log} 2>&1"
 

@@ -87,11 +87,22 @@ class MultimodalLanguageEncoder(NeuralEncoder):
     text_weights: str = Field("offline", description="weights of the sentence-transformers model that embeds")
 
 
-class PublishedEncoder(EncoderBase):
-    """A matrix published with the data set, one row an item in the published item order."""
+class VectorFile(Strict):
+    """A matrix of vectors among a data set's files, and what says whose item's each row is."""
+
+    file: str = Field(description="a file of the data set's, or a pattern that one of them matches: .npy or .parquet")
+    keys: str | None = Field(
+        None,
+        description="a file with the key of each row, in their order: a table with `key_column`, or a key a line; "
+        "none: the rows have the item numbers of a published data set (.npy), or a column of keys (.parquet)",
+    )
+    key_column: str = Field("item", description="column of keys in `keys`, or in a .parquet `file`")
+
+
+class PublishedEncoder(VectorFile, EncoderBase):
+    """A matrix of vectors that comes with the data set."""
 
     encoder: Literal["published"]
-    file: str = Field(description="a file of the data set's, or a pattern that one of them matches")
 
 
 class AmazonImageEncoder(EncoderBase):
@@ -126,11 +137,10 @@ class TextSource(Strict):
     )
 
 
-class VectorSource(Strict):
+class VectorSource(VectorFile):
     """A published vector, as one token; an item hides one of its vectors and predicts it from what else it has."""
 
     kind: Literal["vector"]
-    file: str = Field(description="a file of the data set's, or a pattern that one of them matches")
 
 
 AlignmentSource = Annotated[ImageSource | TextSource | VectorSource, Field(discriminator="kind")]
@@ -221,4 +231,6 @@ class FeatureSetConfig(ItemGraphSection):
         """Names and patterns of the data set's files that are read as matrices."""
         readers: list[Encoder | AlignmentSource] = [*self.modalities.values()]
         readers += [s for e in self.modalities.values() if isinstance(e, AlignRecEncoder) for s in e.sources.values()]
-        return tuple(r.file for r in readers if isinstance(r, PublishedEncoder | AmazonImageEncoder | VectorSource))
+        named = [r for r in readers if isinstance(r, VectorFile)]
+        tables = [r.file for r in readers if isinstance(r, AmazonImageEncoder)]
+        return (*tables, *(r.file for r in named), *(r.keys for r in named if r.keys))

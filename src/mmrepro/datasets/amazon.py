@@ -16,14 +16,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from mmrepro.columns import IMAGE_URL, Columns
 from mmrepro.config.base import Strict
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.files import validate
 from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, first_of_each, gzip_lines, json_lines, parse_line
+from mmrepro.datasets.raw_folder import raw_file
+from mmrepro.datasets.texts import Markup, plain_text, whole_characters
 from mmrepro.errors import MmreproError
 
+NO_KEY = re.compile("[\t\r\n\0\ud800-\udfff]")
 LINE_BREAKS = str.maketrans("", "", "\r\n")
 
 
@@ -32,6 +36,7 @@ class Options(Strict):
 
     interactions_file: str
     metadata_file: str | None = None
+    markup: Markup = Field("strip", description="strip: HTML tags and entities are taken out of titles and texts")
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,19 @@ class ItemRecord:
     image_url: str
 
     @property
+    def parts(self) -> tuple[str, str, str, str]:
+        """What the text is made of."""
+        return self.title, self.brand, self.categories, self.description
+
+    @property
     def text(self) -> str:
         """The text of the literature."""
-        parts = (self.title, self.brand, self.categories, self.description)
-        return " ".join(part or " " for part in parts).translate(LINE_BREAKS)
+        return " ".join(part or " " for part in self.parts).translate(LINE_BREAKS)
+
+    def through(self, change: Callable[[str], str]) -> ItemRecord:
+        """Return the record with each part of its text changed."""
+        title, brand, categories, description = map(change, self.parts)
+        return ItemRecord(self.key, title, brand, categories, description, self.image_url)
 
 
 def read_release(
@@ -85,7 +99,8 @@ def read_release(
     Returns
     -------
     RawDataset
-        Items with title, text and `image_url`. `repairs` counts repeated item records, of which the first is kept.
+        Items with title, text and `image_url`. `repairs` counts repeated item records, of which the first is kept,
+        those with markup, and those with halves of characters.
 
     Raises
     ------
@@ -93,10 +108,11 @@ def read_release(
         For a missing or damaged file, or a malformed line; names file and line.
     """
     options = validate(Options, config.options, f"config/datasets/{config.dataset}.yaml: options")
-    interactions = interactions_of(raw / options.interactions_file)
+    interactions = interactions_of(raw_file(raw, options.interactions_file))
     wanted = set(interactions[Columns.ITEM].unique())
-    items, repeated = _item_table(records_of(raw / options.metadata_file, wanted) if options.metadata_file else ())
-    return RawDataset(interactions, items, repairs={"repeated_item_records": repeated})
+    records = records_of(raw_file(raw, options.metadata_file), wanted) if options.metadata_file else iter(())
+    items, repairs = _item_table(records, options.markup)
+    return RawDataset(interactions, items, repairs=repairs)
 
 
 def read_reviews(path: Path, fields: ReviewFields) -> pd.DataFrame:
@@ -131,6 +147,8 @@ def read_reviews(path: Path, fields: ReviewFields) -> pd.DataFrame:
         times.append(time)
     if not ratings:
         raise MmreproError(f"{path}: the file has no rows; fetch the data set again")
+    for field, known in ((fields.user, users), (fields.item, items)):
+        _require_printable(path, field, known)
     return pd.DataFrame(
         {
             Columns.USER: _decoded(users, user_codes),
@@ -201,11 +219,29 @@ def _checked(path: Path, number: int, record: dict[str, Any], fields: ReviewFiel
     return user, item, rating, time
 
 
-def _item_table(records: Iterable[ItemRecord]) -> tuple[pd.DataFrame, int]:
-    """Table of the items, the first record of each, and how many records were dropped."""
-    rows = [(record.key, record.title or None, record.text, record.image_url or None) for record in records]
+def _require_printable(path: Path, field: str, known: Iterable[str]) -> None:
+    """Keys become lines of text and cells of tables."""
+    wrong = next((key for key in known if NO_KEY.search(key)), None)
+    if wrong is not None:
+        line = next(number for number, record in enumerate(json_lines(path, (field,)), 1) if record[field] == wrong)
+        raise _wrong(path, line, f"'{field}' {wrong!r} holds a tab, a line break or half a character")
+
+
+def _item_table(records: Iterator[ItemRecord], markup: Markup) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Table of the items, the first record of each, and what was mended."""
+    rows, marked, halved = [], 0, 0
+    for record in records:
+        whole = record.through(whole_characters)
+        plain = whole.through(plain_text) if markup == "strip" else whole
+        halved, marked = halved + (whole != record), marked + (plain != whole)
+        rows.append((plain.key, plain.title.strip() or None, plain.text, plain.image_url or None))
     table = pd.DataFrame(rows, columns=[Columns.KEY, Columns.TITLE, Columns.TEXT, IMAGE_URL])
-    return first_of_each(table.reindex(columns=[*ITEM_COLUMNS, IMAGE_URL]).astype("str"))
+    items, repeated = first_of_each(table.reindex(columns=[*ITEM_COLUMNS, IMAGE_URL]).astype("str"))
+    repairs = {
+        "repeated_item_records": repeated, "item_records_with_markup": marked,
+        "item_records_with_half_characters": halved,
+    }  # fmt: skip
+    return items, repairs
 
 
 def _decoded(keys: dict[str, int], codes: array[int]) -> Any:

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import uuid
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -14,11 +14,12 @@ import requests
 from mmrepro.config.dataset import DatasetConfig, RawFile
 from mmrepro.datasets.download import Retry, download
 from mmrepro.datasets.google_drive import SCHEME, GoogleDrive
+from mmrepro.datasets.mirror import SOURCE, mirror_stamp
+from mmrepro.datasets.raw_folder import MANIFEST, require_inside
 from mmrepro.datasets.readers import load_reader
 from mmrepro.errors import MmreproError
-from mmrepro.records.files import atomic_path, file_sha256, write_json
+from mmrepro.records.files import atomic_path, file_sha256, remove_leftovers, write_json
 
-MANIFEST = "MANIFEST.json"
 COPY_BLOCK = 1024 * 1024
 
 
@@ -48,7 +49,9 @@ def fetch(config: DatasetConfig, output: Path, mirror: Path | None, retry: Retry
     present = [source for source in config.files if not (source.optional and _is_absent(config, source, mirror))]
     for source in present:
         _check_obtainable(config, source, mirror)
+    stamp = mirror_stamp(config, mirror)  # before anything is copied: what changes meanwhile is fetched next time
     output.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(output)
     (output / MANIFEST).unlink(missing_ok=True)
     if generate is not None and not config.files:
         entries = [_generated(output, name) for name in generate(config, output)]
@@ -58,6 +61,10 @@ def fetch(config: DatasetConfig, output: Path, mirror: Path | None, retry: Retry
         entries = _download_all(config, present, output, retry or Retry())
     _remove_left_out(config, present, output)
     entries.sort(key=lambda entry: entry["name"])
+    if mirror is not None and config.files:
+        write_json(output / SOURCE, stamp)
+    else:
+        (output / SOURCE).unlink(missing_ok=True)
     write_json(output / MANIFEST, {"dataset": config.dataset, "files": entries})
 
 
@@ -69,12 +76,9 @@ def _is_absent(config: DatasetConfig, source: RawFile, mirror: Path | None) -> b
 
 def _check_obtainable(config: DatasetConfig, source: RawFile, mirror: Path | None) -> None:
     """Refuse before anything is moved."""
-    path = PurePosixPath(source.name)
-    place = f"{config.folder}/{source.name}"
-    if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise MmreproError(
-            f"data set '{config.dataset}': file name '{source.name}' leaves the folder; make it relative"
-        )
+    origin, place = f"config/datasets/{config.dataset}.yaml", f"{config.folder}/{source.name}"
+    require_inside(config.folder, f"{origin}: folder")
+    require_inside(source.name, f"{origin}: file")
     if mirror is None:
         if source.url is None or source.folder:
             raise MmreproError(
@@ -86,6 +90,15 @@ def _check_obtainable(config: DatasetConfig, source: RawFile, mirror: Path | Non
     if not (found.is_dir() if source.folder else found.is_file()):
         kind = "folder" if source.folder else "file"
         raise MmreproError(f"{found}: no such {kind}; put it there or unset MMREPRO_MIRROR")
+    _refuse_links_outside(found, mirror, mirror / config.folder)
+
+
+def _refuse_links_outside(found: Path, mirror: Path, folder: Path) -> None:
+    """An unpacked archive may hold a link to any file of the machine, which would be copied and released."""
+    roots = (mirror.resolve(), folder.resolve())
+    for path in (found, *(found.rglob("*") if found.is_dir() else ())):
+        if path.is_symlink() and not any(path.resolve().is_relative_to(root) for root in roots):
+            raise MmreproError(f"{path}: a link that leaves {mirror}; put the file itself there")
 
 
 def _download_all(config: DatasetConfig, sources: list[RawFile], output: Path, retry: Retry) -> list[dict[str, Any]]:

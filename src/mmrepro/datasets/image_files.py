@@ -54,12 +54,14 @@ def open_image(path: Path) -> Image.Image:
     Returns
     -------
     PIL.Image.Image
-        The first frame in RGB, fully decoded. Transparency is dropped, 16-bit greys are scaled to 8.
+        The first frame in RGB, fully decoded: upright, as its EXIF orientation says, and on white where it is
+        transparent. 16-bit greys are scaled to 8.
 
     Raises
     ------
     UnusableImage
-        For a missing, empty or damaged file, another format, and more than `LARGEST_PIXELS` pixels.
+        For a missing, empty or damaged file, another format, numbers without a stated range (32 bits), and more than
+        `LARGEST_PIXELS` pixels.
     """
     return decode_image(path, smallest_side=1)[0]
 
@@ -136,8 +138,14 @@ def _check_size(width: int, height: int, smallest_side: int) -> None:
 
 
 def _to_rgb(image: Any) -> Image.Image:
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):  # convert() would clip at 255
         image = image.point(lambda value: value / 256)
-    elif "transparency" in image.info:  # of a palette; Pillow warns on the direct way
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+    elif image.mode in ("I", "F"):
+        raise UnusableImage(NOT_AN_IMAGE, "32-bit pixels, whose range is not stated; save it with 8 or 16 bits")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    cut_out = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", cut_out.size, "white"), cut_out).convert("RGB")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +14,10 @@ import pandas as pd
 from mmrepro.columns import SPLITS, Columns
 from mmrepro.errors import MmreproError
 from mmrepro.ops.interactions import Interactions
-from mmrepro.records.files import read_json
+from mmrepro.records.files import atomic_path, file_sha256, read_object, write_json
 
 INTERACTIONS, ITEMS, USERS, STATISTICS = "interactions.parquet", "items.parquet", "users.parquet", "statistics.json"
+PUBLISHED_ITEMS = "published_items"
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,10 @@ class PreparedDataset:
         Raises
         ------
         MmreproError
-            When a file is missing.
+            When a file is missing, or not the one that was prepared.
         """
-        statistics = read_json(_existing(folder, STATISTICS))
-        frame = pd.read_parquet(_existing(folder, INTERACTIONS))
+        statistics = load_statistics(folder, "dataset", "n_users", "n_items", "content_hash", "item_list_hash")
+        frame = _table(folder, INTERACTIONS)
         counts = statistics["dataset"], statistics["n_users"], statistics["n_items"]
         return cls(*counts, statistics["content_hash"], frame, statistics["item_list_hash"])
 
@@ -103,8 +106,13 @@ def load_items(folder: Path) -> pd.DataFrame:
     pd.DataFrame
         Indexed by `item` (int32, 0 ... n_items - 1); columns `key`, `title`, `text`, `image` (a path relative to the
         raw folder), null where unknown, and `image_reason` (why there is no image; null where there is one).
+        `attrs[PUBLISHED_ITEMS]` is the number of items of the publisher's numbering, of which the keys are numbers;
+        None where the items were numbered here.
     """
-    return pd.read_parquet(_existing(folder, ITEMS))
+    items = _table(folder, ITEMS)
+    numbering = load_statistics(folder, "numbering")["numbering"]
+    items.attrs[PUBLISHED_ITEMS] = numbering and numbering["items"]
+    return items
 
 
 def load_users(folder: Path) -> pd.DataFrame:
@@ -120,7 +128,58 @@ def load_users(folder: Path) -> pd.DataFrame:
     pd.DataFrame
         Indexed by `user` (int32, 0 ... n_users - 1); column `key`.
     """
-    return pd.read_parquet(_existing(folder, USERS))
+    return _table(folder, USERS)
+
+
+def load_statistics(folder: Path, *needed: str) -> dict[str, Any]:
+    """Read what `prepare` counted.
+
+    Parameters
+    ----------
+    folder
+        Folder that `prepare` wrote.
+    *needed
+        Keys that must be there.
+
+    Raises
+    ------
+    MmreproError
+        When the file is missing, damaged, or of another version.
+    """
+    path = _existing(folder, STATISTICS)
+    statistics = read_object(path) or {}
+    lacking = [key for key in needed if key not in statistics]
+    if lacking:
+        raise MmreproError(f"{path}: no key '{lacking[0]}'; delete the folder and run the study again")
+    return statistics
+
+
+def write_prepared(folder: Path, tables: Mapping[str, pd.DataFrame], statistics: Mapping[str, Any]) -> None:
+    """Write a prepared data set; the statistics come last, with a hash of each table by which it is verified when read.
+
+    Parameters
+    ----------
+    folder
+        Where it is written.
+    tables
+        `INTERACTIONS`, `ITEMS` and `USERS` -> table.
+    statistics
+        Content of `statistics.json`.
+    """
+    (folder / STATISTICS).unlink(missing_ok=True)
+    for name, table in tables.items():
+        with atomic_path(folder / name) as temporary:
+            table.to_parquet(temporary)
+    files = {name: file_sha256(folder / name) for name in tables}
+    write_json(folder / STATISTICS, {**statistics, "files": files})
+
+
+def _table(folder: Path, name: str) -> pd.DataFrame:
+    """A table of a prepared data set, unless it is not the one that was prepared."""
+    path = _existing(folder, name)
+    if file_sha256(path) != load_statistics(folder, "files")["files"].get(name):
+        raise MmreproError(f"{path}: not the file that was prepared; delete the folder and run the study again")
+    return pd.read_parquet(path)
 
 
 def _existing(folder: Path, name: str) -> Path:

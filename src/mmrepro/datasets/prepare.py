@@ -1,14 +1,15 @@
-"""Raw data to prepared data: clean, drop what lacks content, k-core, re-index, split, count, check.
+"""Raw data to prepared data: clean, drop what lacks content, k-core, number, split, count, check.
 
-Nothing depends on the order of raw rows: they are sorted by user key, item key and time first, and users and items are
-numbered in order of appearance in those sorted rows. Data with a published numbering keep it while no filter removes
-users or items, and their rows keep file order, because feature matrices and the literature's programs follow both.
+Nothing depends on the order of raw rows nor on the names of users and items: they are numbered as `numbering.py` says.
+Data with a published numbering keep it while no filter removes users or items, because feature matrices and the
+literature's programs follow it.
 
 Keys are turned into integer codes once, in the order of the sorted keys; every step works on the codes.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ import pandas as pd
 from mmrepro.columns import IMAGE_REASON, SPLITS, TRAIN, Columns
 from mmrepro.config.dataset import DatasetConfig, Expected
 from mmrepro.datasets.filters import PAIR, k_core
-from mmrepro.datasets.interactions import INTERACTIONS, ITEMS, STATISTICS, USERS
+from mmrepro.datasets.interactions import INTERACTIONS, ITEMS, USERS, write_prepared
+from mmrepro.datasets.numbering import numbered
 from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset
 from mmrepro.datasets.readers import load_reader
-from mmrepro.datasets.splits import split_rows
-from mmrepro.datasets.statistics import count, prepared_statistics
+from mmrepro.datasets.remarks import remarks_on
+from mmrepro.datasets.splits import Division, require_held_out, split_rows
+from mmrepro.datasets.statistics import Findings, count, count_copies, prepared_statistics
+from mmrepro.datasets.times import in_seconds
 from mmrepro.errors import MmreproError
-from mmrepro.records.files import atomic_path, write_json
+from mmrepro.records.files import remove_leftovers
 
 NO_IMAGE = "no image"
 
@@ -49,12 +53,16 @@ def prepare(config: DatasetConfig, raw: Path, output: Path) -> None:
     """
     origin = f"data set '{config.dataset}'"
     _refuse_contradictions(config, origin)
+    remove_leftovers(output)
     data = load_reader(config).read(raw, config)
-    numbered = data.user_numbering is not None and not (config.k_core or config.drop_items_without)
-    rows, users, items = _coded(data, numbered)
-    records, repairs, time_orders_users = _described(data.items, raw), data.repairs, data.time_orders_users
-    del data  # the key of every row
+    published = data.user_numbering is not None and not (config.k_core or config.drop_items_without)
+    interactions, notes = in_seconds(data.interactions, data.time_unit, origin)
+    rows, users, items = _coded(interactions, data, published)
+    records = _described(data.items, raw)
+    found = Findings.of(data, notes)
+    del data, interactions  # the key of every row
     steps = [count("raw", rows)]
+    copies = count_copies(rows)
     if config.drop_duplicates:
         rows = _without_duplicates(rows, steps)
     rows = _with_content(rows, items, records, config, raw, steps)
@@ -66,15 +74,22 @@ def prepare(config: DatasetConfig, raw: Path, output: Path) -> None:
             f"{origin}: no interaction is left of {steps[0]['interactions']} by the filters; lower k_core"
             + " or ask for less content in drop_items_without" * bool(config.drop_items_without)
         )
-    if not numbered:
+    if not published:
         rows, users, items = _renumbered(rows, users, items)
-    frame = _split_frame(config, rows, time_orders_users)
+    rows = rows.take(np.lexsort([rows[name].to_numpy() for name in reversed(PAIR)])).reset_index(drop=True)
+    division = split_rows(rows, config, found.time_orders_users)
+    frame = _split_frame(rows, division)
+    require_held_out(frame, config)
     steps.append(count("split", frame))
     _check_expected(config.expected, frame, len(users), len(items), origin)
     kept = _without_cold(config, frame, steps, origin)
     item_table = _item_table(records, items)
-    statistics = prepared_statistics(config.dataset, frame, kept, users, item_table, steps, repairs)
-    _write(output, kept, item_table, users, statistics)
+    statistics = prepared_statistics(config.dataset, frame, kept, users, item_table, steps, found, copies)
+    statistics["decided_by_ties"] = division.decided_by_ties
+    for note in remarks_on(statistics):
+        print(f"{origin}: {note}", file=sys.stderr)
+    user_table = pd.DataFrame({Columns.KEY: np.asarray(users)}, index=_numbers(users, Columns.USER))
+    write_prepared(output, {INTERACTIONS: kept, ITEMS: item_table, USERS: user_table}, statistics)
 
 
 def _refuse_contradictions(config: DatasetConfig, origin: str) -> None:
@@ -89,24 +104,22 @@ def _refuse_contradictions(config: DatasetConfig, origin: str) -> None:
         )
 
 
-def _coded(data: RawDataset, numbered: bool) -> tuple[pd.DataFrame, pd.Index, pd.Index]:
-    """Rows with codes in place of keys, sorted unless a numbering is kept, and the user and item keys by code."""
-    if numbered:
+def _coded(rows: pd.DataFrame, data: RawDataset, published: bool) -> tuple[pd.DataFrame, pd.Index, pd.Index]:
+    """Rows with codes in place of keys, sorted, and the user and item keys by code."""
+    if published:
         assert data.user_numbering is not None and data.item_numbering is not None
         users, items = data.user_numbering, data.item_numbering
-        user_codes = users.get_indexer(pd.Index(data.interactions[Columns.USER]))
-        item_codes = items.get_indexer(pd.Index(data.interactions[Columns.ITEM]))
+        user_codes = users.get_indexer(pd.Index(rows[Columns.USER]))
+        item_codes = items.get_indexer(pd.Index(rows[Columns.ITEM]))
     else:
-        user_codes, users = _sorted_codes(data.interactions[Columns.USER])
-        item_codes, items = _sorted_codes(data.interactions[Columns.ITEM])
+        user_codes, users = _sorted_codes(rows[Columns.USER])
+        item_codes, items = _sorted_codes(rows[Columns.ITEM])
     codes = {Columns.USER: user_codes.astype(np.int32), Columns.ITEM: item_codes.astype(np.int32)}
-    rows = data.interactions.assign(**codes)
-    if not numbered:
-        keys = [rows[name].to_numpy() for name in (*PAIR, Columns.TIMESTAMP, Columns.RATING) if name in rows]
-        if Columns.SPLIT in rows:
-            keys.append(_sorted_codes(rows[Columns.SPLIT])[0])
-        rows = rows.take(np.lexsort(keys[::-1])).reset_index(drop=True)
-    return rows, users, items
+    rows = rows.assign(**codes)
+    keys = [rows[name].to_numpy() for name in (*PAIR, Columns.TIMESTAMP, Columns.RATING) if name in rows]
+    if Columns.SPLIT in rows:
+        keys.append(rows[Columns.SPLIT].map({name: code for code, name in enumerate(SPLITS)}).to_numpy())
+    return rows.take(np.lexsort(keys[::-1])).reset_index(drop=True), users, items
 
 
 def _sorted_codes(column: pd.Series) -> tuple[np.ndarray, pd.Index]:
@@ -188,16 +201,20 @@ def _usable_images(files: pd.Series, config: DatasetConfig, raw: Path) -> np.nda
 
 
 def _renumbered(rows: pd.DataFrame, users: pd.Index, items: pd.Index) -> tuple[pd.DataFrame, pd.Index, pd.Index]:
-    """Number users and items from 0 in order of appearance."""
-    user_index, seen_users = pd.factorize(rows[Columns.USER])
-    item_index, seen_items = pd.factorize(rows[Columns.ITEM])
-    indices = {Columns.USER: user_index.astype(np.int32), Columns.ITEM: item_index.astype(np.int32)}
-    return rows.assign(**indices), users[seen_users], items[seen_items]
+    """Number those users and items that are left."""
+    kept_users, kept_items = numbered(rows)
+    user_numbers, item_numbers = np.empty(len(users), np.int32), np.empty(len(items), np.int32)
+    user_numbers[kept_users] = np.arange(len(kept_users), dtype=np.int32)
+    item_numbers[kept_items] = np.arange(len(kept_items), dtype=np.int32)
+    numbers = {
+        Columns.USER: user_numbers[rows[Columns.USER]], Columns.ITEM: item_numbers[rows[Columns.ITEM]],
+    }  # fmt: skip
+    return rows.assign(**numbers), users[kept_users], items[kept_items]
 
 
-def _split_frame(config: DatasetConfig, rows: pd.DataFrame, time_orders_users: bool) -> pd.DataFrame:
+def _split_frame(rows: pd.DataFrame, division: Division) -> pd.DataFrame:
     """Return the rows with their split and the columns in their fixed order."""
-    frame = rows.assign(**{Columns.SPLIT: split_rows(rows, config, time_orders_users)})
+    frame = rows.assign(**{Columns.SPLIT: division.splits})
     columns = (*PAIR, Columns.SPLIT, Columns.RATING, Columns.TIMESTAMP)
     return frame[[column for column in columns if column in frame]]
 
@@ -237,19 +254,9 @@ def _item_table(records: pd.DataFrame, items: pd.Index) -> pd.DataFrame:
     without = table[Columns.IMAGE].isna()
     table[IMAGE_REASON] = table[IMAGE_REASON].fillna(NO_IMAGE).where(without, None)
     table.insert(0, Columns.KEY, items)
-    table.index = pd.Index(np.arange(len(items), dtype=np.int32), name=Columns.ITEM)
+    table.index = _numbers(items, Columns.ITEM)
     return table
 
 
-def _write(output: Path, frame: pd.DataFrame, items: pd.DataFrame, users: pd.Index, statistics: dict[str, Any]) -> None:
-    user_index = pd.Index(np.arange(len(users), dtype=np.int32), name=Columns.USER)
-    tables = {
-        INTERACTIONS: frame,
-        ITEMS: items,
-        USERS: pd.DataFrame({Columns.KEY: np.asarray(users)}, index=user_index),
-    }
-    (output / STATISTICS).unlink(missing_ok=True)
-    for name, table in tables.items():
-        with atomic_path(output / name) as temporary:
-            table.to_parquet(temporary)
-    write_json(output / STATISTICS, statistics)
+def _numbers(keys: pd.Index, name: str) -> pd.Index:
+    return pd.Index(np.arange(len(keys), dtype=np.int32), name=name)

@@ -8,14 +8,23 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from mmrepro.columns import Columns
 from mmrepro.errors import MmreproError
 
+TimeUnit = Literal["s", "ms", "us", "ns"]
 ITEM_COLUMNS = (Columns.KEY, Columns.TITLE, Columns.TEXT, Columns.IMAGE)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Files of a folder of pictures: how many there are, and those that no item has, in the order of names."""
+
+    found: int
+    unmatched: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,12 @@ class RawDataset:
         Counts of what the reader mended.
     time_orders_users
         Whether timestamps compare between users; false where they only order the interactions of each.
+    time_unit
+        Of the timestamps, where the reader knows it; None: it is told from the values.
+    notes
+        What the reader guessed, a sentence each.
+    pictures
+        What files a folder of pictures has; None: there is no such folder.
     """
 
     interactions: pd.DataFrame
@@ -43,7 +58,12 @@ class RawDataset:
     item_numbering: pd.Index | None = None
     repairs: dict[str, int] = field(default_factory=dict)
     time_orders_users: bool = True
+    time_unit: TimeUnit | None = None
+    notes: tuple[str, ...] = ()
+    pictures: Pictures | None = None
 
+
+BREAKS = "[\t\r\n\0]"
 
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 """What reading a truncated or damaged gzip archive raises."""
@@ -58,13 +78,18 @@ def existing_file(path: Path) -> Path:
     return path
 
 
+def damaged(path: Path, error: Exception) -> MmreproError:
+    """Return the error of an archive that cannot be read."""
+    return MmreproError(f"{path}: truncated or damaged archive ({error}); delete it and fetch again")
+
+
 def gzip_lines(path: Path) -> Iterator[bytes]:
     """Yield the lines of a gzipped file; a truncated or damaged archive is an error that names it."""
     try:
         with gzip.open(existing_file(path), "rb") as handle:
             yield from handle
     except DAMAGED as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
 
 
 def json_lines(path: Path, required: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -126,20 +151,6 @@ def parse_line(
     return record
 
 
-def read_delimited(path: Path, **options: Any) -> pd.DataFrame:
-    """Read a delimited text file in UTF-8 with `pandas.read_csv`; a malformed one is an error that names it."""
-    try:
-        return pd.read_csv(existing_file(path), encoding="utf-8", low_memory=False, **options)
-    except DAMAGED as error:
-        raise _damaged(path, error) from None
-    except pd.errors.EmptyDataError:
-        raise MmreproError(f"{path}: the file has no rows; fetch the data set again") from None
-    except UnicodeDecodeError as error:
-        raise MmreproError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert the file") from None
-    except pd.errors.ParserError as error:
-        raise MmreproError(f"{path}: {' '.join(str(error).split())}; mend the line or fetch the file again") from None
-
-
 def require_columns(path: Path, frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
     """Raise unless a table has rows and these columns."""
     missing = [column for column in columns if column not in frame.columns]
@@ -182,12 +193,17 @@ def numbers(path: Path, column: pd.Series, first_line: int, integer: bool = True
 
 
 def keys(path: Path, column: pd.Series, first_line: int) -> pd.Series:
-    """Return a column of user or item keys as text; an empty one is an error that names file, line and column."""
+    """Return a column of user or item keys as text; an empty one, or one with a line break or a tab in it, is an error
+    that names file, line and column.
+    """
     text = column.astype("str")
-    empty = (text.isna() | (text == "")).to_numpy()
-    if empty.any():
-        line = int(empty.argmax()) + first_line
-        raise MmreproError(f"{path}: line {line}, column '{column.name}' is empty; fill it or drop the line")
+    for wrong, problem in (
+        (text.isna() | (text.str.strip() == ""), "is empty; fill it or drop the line"),
+        (text.str.contains(BREAKS), "holds a tab or a line break; mend the key"),
+    ):
+        if wrong.any():
+            line = int(wrong.to_numpy().argmax()) + first_line
+            raise MmreproError(f"{path}: line {line}, column '{column.name}' {problem}")
     return text
 
 
@@ -195,7 +211,3 @@ def first_of_each(items: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Keep the first record of each item key; return the table and how many records were dropped."""
     repeated = items[Columns.KEY].duplicated()
     return items.loc[~repeated].reset_index(drop=True), int(repeated.sum())
-
-
-def _damaged(path: Path, error: Exception) -> MmreproError:
-    return MmreproError(f"{path}: truncated or damaged archive ({error}); delete it and fetch again")

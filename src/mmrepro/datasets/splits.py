@@ -10,15 +10,18 @@ are test, and those before them valid ``leave-one-out``   a user's last interact
 =================== ==================================================================================================
 
 A user with fewer than three interactions keeps all for training under every rule per user, because nobody could be
-trained otherwise. Interactions of one user at the same time are ordered by item index. No rule sees the order of rows.
+trained otherwise. The order of a user's interactions at one and the same time is drawn by the split's seed. No rule
+sees the order of rows.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
-from mmrepro.columns import SPLITS, TRAIN, Columns
+from mmrepro.columns import SPLITS, TEST, TRAIN, VALID, Columns
 from mmrepro.config.dataset import DatasetConfig, Split
 from mmrepro.errors import MmreproError
 
@@ -26,22 +29,33 @@ SPLIT_TYPE = pd.CategoricalDtype(list(SPLITS))
 TRAIN_CODE, VALID_CODE, TEST_CODE = np.arange(len(SPLITS), dtype=np.int8)
 
 
-def split_rows(frame: pd.DataFrame, config: DatasetConfig, time_orders_users: bool = True) -> pd.Series:
+@dataclass(frozen=True)
+class Division:
+    """How interactions were divided.
+
+    Attributes
+    ----------
+    splits
+        `train`, `valid` or `test` for each row, in row order.
+    decided_by_ties
+        Users of whom a draw among interactions of one and the same time decided what is held out.
+    """
+
+    splits: pd.Series
+    decided_by_ties: int = 0
+
+
+def split_rows(frame: pd.DataFrame, config: DatasetConfig, time_orders_users: bool = True) -> Division:
     """Return the split of each interaction.
 
     Parameters
     ----------
     frame
-        Columns `user` and `item` (indices), one row a distinct pair; `timestamp` and `split` where the files have them.
+        Columns `user` and `item` (numbers), one row a distinct pair; `timestamp` and `split` where the files have them.
     config
         The data set; `split` names the rule, its seed, share and threshold.
     time_orders_users
         Whether timestamps compare between users.
-
-    Returns
-    -------
-    pd.Series
-        `train`, `valid` or `test` for each row, in row order.
 
     Raises
     ------
@@ -50,6 +64,7 @@ def split_rows(frame: pd.DataFrame, config: DatasetConfig, time_orders_users: bo
         rule should fill.
     """
     origin, kind = f"data set '{config.dataset}'", config.split.kind
+    ties = 0
     if kind == "published":
         if Columns.SPLIT not in frame:
             raise MmreproError(
@@ -59,7 +74,7 @@ def split_rows(frame: pd.DataFrame, config: DatasetConfig, time_orders_users: bo
     else:
         if kind != "random-per-user":
             _check_times(frame, config, time_orders_users, origin)
-        codes = _by_rule(frame, config.split)
+        codes, ties = _by_rule(frame, config.split)
         labels = pd.Series(pd.Categorical.from_codes(codes, dtype=SPLIT_TYPE), index=frame.index).astype("str")
     if not (labels == TRAIN).any():
         raise MmreproError(f"{origin}: no interaction is in the training split; check the split's settings")
@@ -68,7 +83,26 @@ def split_rows(frame: pd.DataFrame, config: DatasetConfig, time_orders_users: bo
             f"{origin}: split 'global-time' leaves valid or test empty, because too many interactions share one "
             f"time or holdout {config.split.holdout} is too small; raise holdout or choose another split.kind"
         )
-    return labels
+    return Division(labels, ties)
+
+
+def require_held_out(frame: pd.DataFrame, config: DatasetConfig) -> None:
+    """Raise MmreproError unless somebody is held out for valid and for test: a metric is a mean over users."""
+    lacking = [name for name in (VALID, TEST) if not (frame[Columns.SPLIT] == name).any()]
+    if not lacking:
+        return
+    published = config.split.kind == "published"
+    most = int(frame[Columns.USER].value_counts().max())
+    why = (
+        "the published split has no such rows; set split.kind: random-per-user"
+        if published
+        else f"who has fewer than three interactions keeps all for training, and nobody has more than {most}; add "
+        "interactions, or raise holdout"
+    )
+    splits = " and ".join(lacking)
+    raise MmreproError(
+        f"data set '{config.dataset}': nobody is held out for {splits}, so nothing could be measured: {why}"
+    )
 
 
 def _check_times(frame: pd.DataFrame, config: DatasetConfig, time_orders_users: bool, origin: str) -> None:
@@ -87,16 +121,18 @@ def _check_times(frame: pd.DataFrame, config: DatasetConfig, time_orders_users: 
         )
 
 
-def _by_rule(frame: pd.DataFrame, split: Split) -> np.ndarray:
-    """Code of the split of each row, a position in `SPLITS`."""
+def _by_rule(frame: pd.DataFrame, split: Split) -> tuple[np.ndarray, int]:
+    """Code of the split of each row, a position in `SPLITS`, and how many users ties decided."""
     users, items = frame[Columns.USER].to_numpy(), frame[Columns.ITEM].to_numpy()
+    if split.kind == "global-time":
+        return split_by_time(frame[Columns.TIMESTAMP].to_numpy(), split), 0
+    order = np.lexsort((items, users))
+    codes, ties = np.empty(len(users), np.int8), 0
     if split.kind == "random-per-user":
-        order = np.lexsort((items, users))
-        codes = np.empty(len(users), np.int8)
         codes[order] = split_per_user(users[order], split)
-        return codes
-    times = frame[Columns.TIMESTAMP].to_numpy()
-    return split_by_time(times, split) if split.kind == "global-time" else split_last(users, items, times, split)
+    else:
+        codes[order], ties = split_last(users[order], frame[Columns.TIMESTAMP].to_numpy()[order], split)
+    return codes, ties
 
 
 def held_out_counts(counts: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
@@ -140,26 +176,30 @@ def split_per_user(users: np.ndarray, split: Split) -> np.ndarray:
     return np.select([in_valid, held_out], [VALID_CODE, TEST_CODE], TRAIN_CODE)
 
 
-def split_last(users: np.ndarray, items: np.ndarray, times: np.ndarray, split: Split) -> np.ndarray:
+def split_last(users: np.ndarray, times: np.ndarray, split: Split) -> tuple[np.ndarray, int]:
     """Give the last interactions of each user to test and those before them to valid.
 
     Parameters
     ----------
-    users, items, times
-        Indices and times (rows,); at equal times the larger item index counts as later.
+    users, times
+        Numbers and times (rows,). What is drawn among equal times is a function of their order: sort the rows first.
     split
-        Kind, share and threshold.
+        Kind, seed, share and threshold.
 
     Returns
     -------
-    np.ndarray
-        Position in `SPLITS` of each row's split, int8.
+    tuple
+        Position in `SPLITS` of each row's split, int8, and the number of users of whom equal times lie on both sides of
+        a border between splits.
     """
     counts = np.bincount(users)
     n_valid, n_test = held_out_counts(counts, split)
-    left = counts[users] - _ranks(users, times, items)  # 1 for a user's last interaction
-    in_test, held_out = left <= n_test[users], left <= (n_valid + n_test)[users]
-    return np.select([in_test, held_out], [TEST_CODE, VALID_CODE], TRAIN_CODE)
+    left = counts[users] - _ranks(users, times, np.random.default_rng(split.seed).random(len(users)))
+    in_test, held_out = left <= n_test[users], left <= (n_valid + n_test)[users]  # 1 for a user's last interaction
+    codes = np.select([in_test, held_out], [TEST_CODE, VALID_CODE], TRAIN_CODE)
+    order = np.lexsort((codes, times, users))
+    same = (np.diff(users[order]) == 0) & (np.diff(times[order]) == 0)
+    return codes, len(np.unique(users[order][1:][same & (np.diff(codes[order]) != 0)]))
 
 
 def split_by_time(times: np.ndarray, split: Split) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +12,48 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import SPLITS, TEST, TRAIN, VALID, Columns
+from mmrepro.datasets.raw import Pictures, RawDataset
+from mmrepro.datasets.times import time_range
+
+EXAMPLES = 5
+LISTED = 1000
+"""Names of pictures that a report lists at most."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found in raw files beside their rows.
+
+    Attributes
+    ----------
+    repairs
+        Counts of what the reader mended.
+    notes
+        What was guessed, a sentence each.
+    record_keys
+        Keys of the items that the files describe.
+    time_orders_users
+        Whether times compare between users.
+    numbering
+        Number of users and items of a published numbering; none: there is none.
+    pictures
+        What files a folder of pictures has, where there is one.
+    """
+
+    repairs: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+    record_keys: pd.Index = field(default_factory=lambda: pd.Index([], dtype="str"))
+    time_orders_users: bool = True
+    numbering: tuple[int, int] | None = None
+    pictures: Pictures | None = None
+
+    @classmethod
+    def of(cls, data: RawDataset, notes: Sequence[str]) -> Findings:
+        """Return the findings of a reader, and more notes."""
+        numberings = data.user_numbering, data.item_numbering
+        sizes = None if numberings[0] is None or numberings[1] is None else (len(numberings[0]), len(numberings[1]))
+        keys = pd.Index(data.items[Columns.KEY])
+        return cls(data.repairs, (*data.notes, *notes), keys, data.time_orders_users, sizes, data.pictures)
 
 
 def count(step: str, rows: pd.DataFrame) -> dict[str, Any]:
@@ -22,6 +66,43 @@ def count(step: str, rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def count_copies(rows: pd.DataFrame) -> dict[str, int]:
+    """Count what interactions say more than once.
+
+    Parameters
+    ----------
+    rows
+        Columns `user` and `item`, and perhaps `timestamp`, `rating` and `split`, sorted by all of them in this order.
+
+    Returns
+    -------
+    dict
+        `rows`: repetitions of an interaction at one time; `pairs`: further interactions of a user with an item at
+        another time; `contradictory_ratings` and `pairs_in_several_splits`: pairs that have more than one.
+    """
+
+    def new(*names: str) -> np.ndarray:
+        """Where a row differs from the row before it."""
+        changes = [np.append(True, rows[n].to_numpy()[1:] != rows[n].to_numpy()[:-1]) for n in names if n in rows]
+        return np.asarray(np.logical_or.reduce(changes))
+
+    def several(name: str) -> int:
+        """Pairs with more than one value of a column."""
+        if name not in rows:
+            return 0
+        values = rows.drop_duplicates([Columns.USER, Columns.ITEM, name])
+        return int(values.duplicated([Columns.USER, Columns.ITEM], keep="first").sum()) if len(values) else 0
+
+    pair = new(Columns.USER, Columns.ITEM)
+    at_one_time = new(Columns.USER, Columns.ITEM, Columns.TIMESTAMP)
+    return {
+        "rows": int((~at_one_time).sum()),
+        "pairs": int((at_one_time & ~pair).sum()),
+        "contradictory_ratings": several(Columns.RATING),
+        "pairs_in_several_splits": several(Columns.SPLIT),
+    }
+
+
 def prepared_statistics(
     dataset: str,
     split: pd.DataFrame,
@@ -29,7 +110,8 @@ def prepared_statistics(
     users: pd.Index,
     items: pd.DataFrame,
     steps: list[dict[str, Any]],
-    repairs: dict[str, int],
+    found: Findings,
+    copies: Mapping[str, int],
 ) -> dict[str, Any]:
     """Return the content of `statistics.json`.
 
@@ -41,8 +123,12 @@ def prepared_statistics(
         Interactions with their split, before and after rows of cold users and items were dropped.
     users, items
         User keys and item table in index order.
-    steps, repairs
-        Counts after each filter, and of what the reader mended.
+    steps
+        Counts after each filter.
+    found
+        What was found in the raw files beside their rows.
+    copies
+        From `count_copies`.
 
     Returns
     -------
@@ -51,16 +137,19 @@ def prepared_statistics(
         their rows are dropped, `cold_users_kept` and `cold_items_kept` after. `items_dropped` counts those without the
         content that was asked for (`image`, `text`). `user_degrees` and `item_degrees` say how
         many users and items (`count`) have how many of the interactions kept (`degree`, from 0, ascending).
+        `numbering` has the sizes of a published numbering that items are still known by; null without one.
     """
     rows = {step["step"]: step["interactions"] for step in steps}
     duplicates = rows["raw"] - rows.get("repeated pairs dropped", rows["raw"])
     without_cold_users = rows.get("cold users dropped", len(split))
+    numbering = None if found.numbering is None else dict(zip(("users", "items"), found.numbering, strict=True))
     return {
         "dataset": dataset,
         "n_users": len(users),
         "n_items": len(items),
         "content_hash": _content_hash(kept, users, items[Columns.KEY]),
         "item_list_hash": _keys_hash(items[Columns.KEY]),
+        "numbering": numbering,
         "steps": steps,
         "density": len(kept) / (len(users) * len(items)),
         "interactions": {name: int((kept[Columns.SPLIT] == name).sum()) for name in SPLITS},
@@ -71,13 +160,45 @@ def prepared_statistics(
         "cold_items_kept": {name: _cold(kept, name, Columns.ITEM) for name in (VALID, TEST)},
         "cold_item_rows_dropped": without_cold_users - len(kept),
         "duplicates_dropped": duplicates,
+        "copies": dict(copies),
+        "times": time_range(kept, found.time_orders_users),
+        "records": _records(items[Columns.KEY], found.record_keys),
+        "without": {name: _without(items, name) for name in (Columns.TITLE, Columns.TEXT, Columns.IMAGE)},
+        "distinct_texts": int(items[Columns.TEXT].nunique()),
+        "pictures": _pictures(found.pictures),
         "items_without_image": int(items[Columns.IMAGE].isna().sum()),
         "items_without_text": int(items[Columns.TEXT].isna().sum()),
         "items_dropped": _items_dropped(steps),
-        "repairs": repairs,
+        "repairs": dict(found.repairs),
+        "notes": list(found.notes),
         "user_degrees": _degrees(kept[Columns.USER], len(users)),
         "item_degrees": _degrees(kept[Columns.ITEM], len(items)),
     }
+
+
+def _records(items: pd.Series, keys: pd.Index) -> dict[str, Any]:
+    """How many items the files describe, how many described ones nobody has had, and a key of each that is left."""
+    known = items.isin(keys)
+    unused = keys.difference(pd.Index(items), sort=False)
+    return {
+        "described": int(known.sum()),
+        "not_described": items[~known].head(EXAMPLES).tolist(),
+        "never_had": len(unused),
+        "examples": sorted(unused)[:EXAMPLES],
+    }
+
+
+def _without(items: pd.DataFrame, column: str) -> dict[str, Any]:
+    """Items that lack something, and some of their keys."""
+    lacking = items.loc[items[column].isna(), Columns.KEY]
+    return {"items": len(lacking), "examples": lacking.head(EXAMPLES).tolist()}
+
+
+def _pictures(pictures: Pictures | None) -> dict[str, Any] | None:
+    if pictures is None:
+        return None
+    listed = list(pictures.unmatched[:LISTED])
+    return {"found": pictures.found, "unmatched": len(pictures.unmatched), "listed": listed}
 
 
 def _items_dropped(steps: list[dict[str, Any]]) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmrepro.columns import TEST, TRAIN, VALID
 from mmrepro.config.protocol import Protocol
 from mmrepro.datasets.interactions import PreparedDataset
+from mmrepro.errors import MmreproError
 from mmrepro.evaluation.lists import RankedLists
 from mmrepro.evaluation.metrics import Compute, Measured, mean_over_users
 from mmrepro.evaluation.ranking import Scorer, rank
@@ -19,9 +20,16 @@ class Evaluator:
         self._masked = {VALID: dataset.of(TRAIN), TEST: dataset.of(*at_test)}
 
     def rank(self, scorer: Scorer, split: str, depth: int) -> RankedLists:
-        """Rank `depth` items for each user of a split."""
+        """Rank `depth` items for each user of a split; without such a user MmreproError is raised."""
         users = self.dataset.of(split).distinct_users
+        if not len(users):
+            raise MmreproError(f"data set '{self.dataset.dataset}': nobody is held out for {split}; see its `split`")
         return rank(scorer, users, self.dataset.n_items, self._masked[split].by_user, depth, self.device)
+
+    def covered(self, split: str, depth: int) -> float:
+        """Return the share of a split's users whose candidates all stand among the first `depth`."""
+        users = self.dataset.of(split).distinct_users
+        return float((self.dataset.n_items - self._masked[split].history_lengths[users] <= depth).mean())
 
     def value(self, lists: RankedLists, split: str, metric: Compute, cutoff: int) -> float:
         """Return the mean over users of a metric of a split's lists."""

@@ -18,7 +18,7 @@ NO_ITEM = -1
 
 @dataclass(frozen=True)
 class RankedLists:
-    """Items of each user by decreasing score, equal scores by increasing item; `NO_ITEM` where candidates ran out."""
+    """Items of each user by decreasing score, equal scores as drawn; `NO_ITEM` where candidates ran out."""
 
     users: np.ndarray
     """Shape (n,), int64."""

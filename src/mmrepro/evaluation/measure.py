@@ -105,7 +105,7 @@ def _measure_run(
         relevant = dataset.of(split)
         lists = lists_of_rows(rows[rows[Columns.SPLIT] == split], relevant.distinct_users)
         values = _values(Measured(lists, relevant, dataset.of(TRAIN), content), cutoffs)
-        found[split] = {key: _known(means(column)) if len(column) else 0.0 for key, column in values.items()}
+        found[split] = {key: _known(means(column)) for key, column in values.items()}
         per_user = {f"{m.name}_at_{k}": values[f"{m.name}_at_{k}"] for m in METRICS if m.per_user for k in cutoffs}
         frames.append(
             pd.DataFrame({RUN: name, Columns.SPLIT: split, Columns.USER: lists.users.astype(np.int32), **per_user})

@@ -255,7 +255,11 @@ def metric_named(name: str) -> Compute:
     return found
 
 
+def ordered_metric(name: str) -> Compute:
+    """Return a metric's own function where it looks at the order of a list's items, else that of NDCG."""
+    return ndcg if name in [compute.__name__ for compute in (recall, precision, hit_rate)] else metric_named(name)
+
+
 def mean_over_users(compute: Compute, measured: Measured, k: int) -> float:
-    """Return the mean of one metric; 0 without users."""
-    values = np.asarray(compute(measured, k), dtype=np.float64)
-    return means(values) if len(values) else 0.0
+    """Return the mean of one metric; NaN without users."""
+    return means(np.asarray(compute(measured, k), dtype=np.float64))

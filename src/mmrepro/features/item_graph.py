@@ -42,7 +42,7 @@ def build_item_graph(section: ItemGraphSection, modality: str, features: Path, o
 
     table = FeatureMatrix.load(features, modality)
     indices, cosines = nearest_neighbours(torch.from_numpy(table.matrix), section.neighbours)
-    with atomic_path(_file(output, modality)) as temporary, temporary.open("wb") as handle:
+    with atomic_path(graph_file(output, modality)) as temporary, temporary.open("wb") as handle:
         np.savez(
             handle,
             indices=indices.numpy().astype(np.int32),
@@ -77,7 +77,7 @@ def load_neighbours(folder: Path, modality: str, n_items: int, k: int) -> tuple[
     """
     import torch
 
-    path = _file(folder, modality)
+    path = graph_file(folder, modality)
     if not path.is_file():
         raise MmreproError(f"{path}: no such file; make the item graph of '{folder.name}' first")
     try:
@@ -99,5 +99,6 @@ def load_neighbours(folder: Path, modality: str, n_items: int, k: int) -> tuple[
     return torch.from_numpy(indices[:, :k].astype(np.int64)), torch.from_numpy(np.ascontiguousarray(cosines[:, :k]))
 
 
-def _file(folder: Path, modality: str) -> Path:
+def graph_file(folder: Path, modality: str) -> Path:
+    """Return the file of a modality's neighbour lists."""
     return folder / f"{modality}.neighbours.npz"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,8 @@ class FeatureMatrix:
         Name of the modality, which is also the stem of both files.
     record
         Encoder with its configuration, weights and their hash, preprocessing, hash of the item list, missing items with
-        reason and treatment; after saving or loading also shape, type and SHA-256 of the matrix file.
+        reason and treatment; after saving or loading also shape, type and SHA-256 of the matrix file, and how many
+        items share a row (`n_sharing`).
     """
 
     matrix: np.ndarray
@@ -68,7 +72,8 @@ class FeatureMatrix:
             np.save(handle, np.ascontiguousarray(self.matrix))
         n_items, dim = self.matrix.shape
         shape = {"n_items": n_items, "dim": dim, "dtype": str(self.matrix.dtype), "matrix_sha256": file_sha256(path)}
-        record = {**self.record, **shape}
+        sharing = sharing_rows(self.matrix, [entry["item"] for entry in self.record.get("missing", ())])
+        record = {**self.record, "n_sharing": sharing, **shape}
         write_json(path.with_suffix(".json"), record)
         return FeatureMatrix(self.matrix, self.modality, record)
 
@@ -125,6 +130,21 @@ def load_record(folder: Path, modality: str) -> dict[str, Any]:
     return record
 
 
+def sharing_rows(matrix: np.ndarray, missing: Collection[int]) -> int:
+    """Return how many items have the very row that another one has, those without a row of their own left out.
+
+    Parameters
+    ----------
+    matrix
+        Shape (n_items, dim).
+    missing
+        Items without a row.
+    """
+    present = np.setdiff1d(np.arange(len(matrix)), np.fromiter(missing, dtype=np.int64))
+    counts = Counter(hashlib.blake2b(matrix[item].tobytes(), digest_size=16).digest() for item in present)
+    return sum(count for count in counts.values() if count > 1)
+
+
 def present_items(record: dict[str, Any], n_items: int) -> np.ndarray:
     """Return the mask of the items with a row of their own, which a treatment such as `zero` leaves behind.
 
@@ -163,6 +183,6 @@ def _require_finite(matrix: np.ndarray, path: Path) -> None:
     broken = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
     if len(broken):
         raise MmreproError(
-            f"{path}: NaN or infinity in {len(broken)} of {len(matrix)} rows, the first is row {broken[0]} (item "
-            f"{broken[0]}); check the weights and the item's source, then make the features again"
+            f"{path}: NaN or infinity in the rows of {len(broken)} of {len(matrix)} items; check the weights and the "
+            "items' sources, then make the features again"
         )

@@ -19,6 +19,7 @@ from mmrepro.columns import IMAGE_REASON, Columns
 from mmrepro.config.base import content_hash
 from mmrepro.config.features import NeuralEncoder
 from mmrepro.datasets.image_download import UnusableImage, open_image
+from mmrepro.datasets.raw_folder import verify
 from mmrepro.features.encoders.base import gather_rows, require_complete, require_usable
 from mmrepro.features.shards import Advance, Arrays, Shards, shard_size
 from mmrepro.records.files import file_sha256
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHARD = 1024
+ABSENT = "absent"
 FEW_IMAGES = 512
 """Fewer images are decoded before worker processes have started."""
 
@@ -81,7 +83,7 @@ def encode_images(
     owners = np.where(named, np.cumsum(named) - 1, -1)
     paths = [raw / name for name in names[named]]
     size = shard_size(SHARD, encoder.batch_size)
-    address = shards.address({**facts, "images": content_hash(image_hashes(paths)), "shard_size": size})
+    address = shards.address({**facts, "images": content_hash(image_hashes(raw, names[named])), "shard_size": size})
     with image_preparer(transform, len(paths)) as prepare:
 
         def rows(start: int, stop: int, advance: Advance) -> Arrays:
@@ -102,9 +104,20 @@ def missing_images(items: pd.DataFrame) -> dict[int, str]:
     return dict(zip(without.tolist(), known.astype(str), strict=True))
 
 
-def image_hashes(paths: Iterable[Path]) -> list[str]:
-    """Return the SHA-256 of each file's bytes, `absent` where there is no file."""
-    return [file_sha256(path) if path.is_file() else "absent" for path in paths]
+def image_hashes(raw: Path, names: Iterable[str]) -> list[str]:
+    """Return the SHA-256 of each raw image file's bytes, `absent` where there is no file.
+
+    Raises
+    ------
+    MmreproError
+        When a file is not the one that was fetched.
+    """
+    found = []
+    for name in names:
+        found.append(file_sha256(raw / name) if (raw / name).is_file() else ABSENT)
+        if found[-1] != ABSENT:
+            verify(raw, name, found[-1])
+    return found
 
 
 def unusable_reason(unusable: UnusableImage) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,12 +31,6 @@ def resolved(study: Path, slice: str = "{}") -> Plan:
     return plan_of_file(study, **from_json(slice, "--slice"))
 
 
-def mirror_folder() -> Path | None:
-    """Return the folder named by MMREPRO_MIRROR, if set."""
-    value = os.environ.get("MMREPRO_MIRROR")
-    return Path(value) if value else None
-
-
 def status(study: StudyFile) -> None:
     """Show what is done, running, failed and left."""
     from mmrepro.housekeeping.status import status as describe
@@ -50,6 +43,7 @@ def doctor(
     verify: Annotated[bool, typer.Option("--verify", help="hash the files that are here")] = False,
 ) -> None:
     """Say which raw files are to be had, which are here, and what studies need of this machine."""
+    from mmrepro.datasets.mirror import mirror_folder
     from mmrepro.housekeeping.doctor import doctor as examine
     from mmrepro.study.resolve import plans_of_files
 

@@ -10,7 +10,7 @@ from typing import Any
 import requests
 
 from mmrepro.config.dataset import DatasetConfig, RawFile
-from mmrepro.datasets.fetch import MANIFEST
+from mmrepro.datasets.raw_folder import MANIFEST
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import file_sha256, read_json
 from mmrepro.study.layout import Layout

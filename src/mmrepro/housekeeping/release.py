@@ -19,8 +19,8 @@ from typing import Any
 
 import yaml
 
-from mmrepro.datasets.fetch import MANIFEST
 from mmrepro.datasets.image_download import IMAGES, load_images
+from mmrepro.datasets.raw_folder import MANIFEST
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import file_sha256, read_json, write_json, write_text
 from mmrepro.study.layout import Layout

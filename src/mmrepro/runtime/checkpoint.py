@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from mmrepro.records.files import atomic_path
 from mmrepro.runtime.meter import Meter
 
 CHECKPOINT_EVERY = 5  # epochs
+SECONDS_AT_MOST = 120.0
+"""Between checkpoints; an epoch that takes longer is saved at its end."""
 
 
 class Checkpoint:
@@ -26,6 +29,11 @@ class Checkpoint:
 
     def __init__(self, path: Path, identity: dict[str, Any], meter: Meter | None = None) -> None:
         self.path, self.identity, self.meter = path, identity, meter or Meter()
+        self.saved = time.monotonic()
+
+    def is_due(self, epoch: int) -> bool:
+        """Return whether the state is to be saved after an epoch: every few epochs, and every few minutes."""
+        return epoch % CHECKPOINT_EVERY == 0 or time.monotonic() - self.saved >= SECONDS_AT_MOST
 
     def load(self) -> dict[str, Any] | None:
         """Return the state last saved, or None where there is none that fits."""
@@ -47,8 +55,10 @@ class Checkpoint:
         """Write the state."""
         import torch
 
-        with atomic_path(self.path) as temporary:
-            torch.save({"identity": self.identity, "spent": self.meter.spent(), "state": state}, temporary)
+        content = {"identity": self.identity, "spent": self.meter.spent(), "state": state}
+        with atomic_path(self.path) as temporary, temporary.open("wb") as handle:
+            torch.save(content, handle)
+        self.saved = time.monotonic()
 
     def remove(self) -> None:
         """Delete the file."""

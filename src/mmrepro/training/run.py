@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.evaluation.lists import lists_frame
-from mmrepro.evaluation.metrics import metric_named
-from mmrepro.features.item_graph import load_neighbours
+from mmrepro.evaluation.metrics import metric_named, ordered_metric
+from mmrepro.features.item_graph import graph_file, load_neighbours
 from mmrepro.features.matrix import FeatureMatrix
 from mmrepro.models.base import ItemContent, Model, ModelParameters, TrainedParameters, build_model, model_class
+from mmrepro.records.files import file_sha256
 from mmrepro.runtime.checkpoint import Checkpoint
 from mmrepro.runtime.devices import fix_threads, training_device
 from mmrepro.runtime.meter import Meter
@@ -29,6 +31,8 @@ from mmrepro.study.layout import LIST_DEPTH
 from mmrepro.training.recorder import Recorder, Results
 from mmrepro.training.released import Behaviour
 from mmrepro.training.trainer import Outcome, Settings, Trainer, fit_closed_form
+
+MOSTLY_COVERED = 0.5
 
 
 def train(spec: RunSpec, seed: int, prepared: Path, features: Path | None, output: Path) -> None:
@@ -79,23 +83,26 @@ def _train_locked(spec: RunSpec, seed: int, prepared: Path, features: Path | Non
     }  # fmt: skip
     checkpoint = Checkpoint(output / "checkpoint.pt", identity, meter)
     evaluator = Evaluator(dataset, spec.protocol, device)
-    outcome = _fit(spec, model, parameters, evaluator, base_seed, checkpoint, recorder)
+    watched = watched_metric(spec.watch, evaluator)
+    outcome = _fit(spec, watched, model, parameters, evaluator, base_seed, checkpoint, recorder)
     results = _results(spec, model, outcome) if spec.purpose == "final" else None
     found = {
         "epochs": len(outcome.history),
         "best_epoch": outcome.best_epoch,
         "n_parameters": sum(p.numel() for p in model.parameters()),
-        **_watched(spec, outcome, evaluator),
+        "watch": watched,
+        "covered": evaluator.covered(VALID, metric_of(spec.watch)[1]),
+        **_watched(spec, watched, outcome, evaluator),
     }
     recorder.write(outcome.history, results, found, {"code": code, "data": data}, device, meter.spent())
     checkpoint.remove()
 
 
 def _fit(
-    spec: RunSpec, model: Model, parameters: ModelParameters, evaluator: Evaluator, seed: int, checkpoint: Checkpoint,
-    recorder: Recorder,
+    spec: RunSpec, watched: str, model: Model, parameters: ModelParameters, evaluator: Evaluator, seed: int,
+    checkpoint: Checkpoint, recorder: Recorder,
 ) -> Outcome:  # fmt: skip
-    name, cutoff = metric_of(spec.watch)
+    name, cutoff = metric_of(watched)
     final = spec.purpose == "final"
     splits = (VALID, TEST) if final or spec.protocol.select_on == TEST else (VALID,)
     depth = LIST_DEPTH if final else cutoff
@@ -105,7 +112,7 @@ def _fit(
     if not isinstance(parameters, TrainedParameters):
         raise MmreproError(f"model '{spec.model}': its parameters must derive from TrainedParameters")
     behaviour = Behaviour.of(spec.protocol, model, parameters)
-    report = recorder.progress(parameters.max_epochs, spec.watch)
+    report = recorder.progress(parameters.max_epochs, watched)
     return Trainer(model, evaluator, parameters, behaviour, settings, checkpoint, report).fit()
 
 
@@ -118,14 +125,40 @@ def _results(spec: RunSpec, model: Model, outcome: Outcome) -> Results:
     return Results(lists_frame(outcome.lists), weights, {"users": users, "items": items})
 
 
-def _watched(spec: RunSpec, outcome: Outcome, evaluator: Evaluator) -> dict[str, dict[str, float]]:
+def watched_metric(watch: str, evaluator: Evaluator) -> str:
+    """Return the metric that stopping and selection look at: the one asked for, or NDCG where that says nothing.
+
+    A metric that does not look at the order of a list is the same for every model where the list holds all candidates.
+
+    Parameters
+    ----------
+    watch
+        As in `recall_at_20`.
+    evaluator
+        Knows the candidates of the validation users.
+    """
+    name, cutoff = metric_of(watch)
+    covered = evaluator.covered(VALID, cutoff)
+    ordered = ordered_metric(name)
+    if ordered.__name__ == name or covered <= MOSTLY_COVERED:
+        return watch
+    instead = f"{ordered.__name__}_at_{cutoff}"
+    print(
+        f"the first {cutoff} places hold all candidates of {covered:.0%} of the validation users, so that {watch} says "
+        f"little of a model: {instead} is watched instead",
+        file=sys.stderr,
+    )
+    return instead
+
+
+def _watched(spec: RunSpec, watched: str, outcome: Outcome, evaluator: Evaluator) -> dict[str, dict[str, float]]:
     """The watched metric on the splits that choose; of a fair run, test is measured by nobody but the stage
     `measure`.
     """
     chosen = {VALID, spec.protocol.select_on}
-    name, cutoff = metric_of(spec.watch)
+    name, cutoff = metric_of(watched)
     return {
-        split: {spec.watch: evaluator.value(lists, split, metric_named(name), cutoff)}
+        split: {watched: evaluator.value(lists, split, metric_named(name), cutoff)}
         for split, lists in outcome.lists.items()
         if split in chosen
     }
@@ -140,11 +173,14 @@ def load_content(
     tables = {m: FeatureMatrix.load(folder, m, dataset.n_items, dataset.item_list_hash) for m in spec.modalities}
     count = int(getattr(parameters, "neighbours", 0))
     neighbours = {m: load_neighbours(folder, m, dataset.n_items, count)[0] for m in tables} if count else {}
+    graphs = {m: file_sha256(graph_file(folder, m)) for m in neighbours}
     features = {m: torch.from_numpy(np.asarray(t.matrix, dtype=np.float32)) for m, t in tables.items()}
     record = {
         "features": {m: t.record["matrix_sha256"] for m, t in tables.items()},
         "encoders": {m: t.description for m, t in tables.items()},
         "untrained": [m for m, t in tables.items() if t.untrained],
         "missing": {m: t.record["n_missing"] for m, t in tables.items()},
+        "sharing": {m: t.record.get("n_sharing", 0) for m, t in tables.items()},
+        **({"graphs": graphs} if graphs else {}),
     }
     return ItemContent(features, neighbours), record

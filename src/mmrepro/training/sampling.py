@@ -25,10 +25,15 @@ class NegativeSampler:
     train_items_only
         Pool of the items with a training interaction (the `released` protocol) instead of all items.
 
+    Attributes
+    ----------
+    usable
+        Which training pairs are of users with a negative, shape (n_pairs,), bool; who has the whole pool has none.
+
     Raises
     ------
     MmreproError
-        If some user has interacted with the whole pool.
+        If no user has one.
     """
 
     def __init__(self, interactions: Interactions, train_items_only: bool = False) -> None:
@@ -40,10 +45,11 @@ class NegativeSampler:
         counts = np.bincount(users, minlength=n_users)
         self.first = np.concatenate([[0], np.cumsum(counts)])
         self.free = len(self.pool) - counts
-        if (self.free[counts > 0] == 0).any():
-            user = int(np.flatnonzero((self.free == 0) & (counts > 0))[0])
+        self.usable = self.free[interactions.users] > 0
+        if not self.usable.any():
             raise MmreproError(
-                f"user {user} has a training interaction with every item, so no negative item exists; drop that user"
+                "every user has all items in training, so no negative exists; use a model that draws none, such as "
+                "itemknn or ease"
             )
         rank = np.arange(len(users)) - self.first[users]
         self.keys = users * self.stride + positions - rank
@@ -58,7 +64,7 @@ class NegativeSampler:
 def epoch_batches(
     interactions: Interactions, sampler: NegativeSampler | None, batch_size: int, seed: int, epoch: int
 ) -> Iterator[Batch]:
-    """Yield the batches of an epoch: all training pairs in random order, the last batch shorter.
+    """Yield the batches of an epoch: all training pairs that the sampler can use in random order, the last one shorter.
 
     Parameters
     ----------
@@ -69,6 +75,7 @@ def epoch_batches(
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(interactions.users))
+    order = order if sampler is None else order[sampler.usable[order]]
     users, positives = interactions.users[order], interactions.items[order]
     negatives = positives if sampler is None else sampler.draw(users, generator)
     columns = [torch.from_numpy(np.ascontiguousarray(c, dtype=np.int64)) for c in (users, positives, negatives)]

@@ -18,7 +18,7 @@ from mmrepro.evaluation.lists import RankedLists
 from mmrepro.evaluation.metrics import Compute
 from mmrepro.evaluation.ranking import make_scorer
 from mmrepro.models.base import Batch, Model, TrainedParameters
-from mmrepro.runtime.checkpoint import CHECKPOINT_EVERY, Checkpoint
+from mmrepro.runtime.checkpoint import Checkpoint
 from mmrepro.runtime.seeds import derive_seed
 from mmrepro.training.optimiser import Adam
 from mmrepro.training.released import Behaviour, LastBatch, copy_of, drawing_from, scoring
@@ -107,7 +107,7 @@ class Trainer:
         self._resume()
         while self.state["epoch"] < self.parameters.max_epochs and not self.behaviour.exhausted(self.state["bad"]):
             self._epoch(self.state["epoch"] + 1)
-            if self.checkpoint is not None and self.state["epoch"] % CHECKPOINT_EVERY == 0:
+            if self.checkpoint is not None and self.checkpoint.is_due(self.state["epoch"]):
                 self._save()
         best = self.state["best"]
         if self.behaviour.restores:
@@ -153,7 +153,8 @@ class Trainer:
         self.model.start_epoch()
         sums: dict[str, float] = {}
         size = self.parameters.batch_size
-        n_batches = -(-len(self.interactions.users) // size)
+        n_pairs = len(self.interactions.users) if self.sampler is None else int(self.sampler.usable.sum())
+        n_batches = -(-n_pairs // size)
         batches = epoch_batches(self.interactions, self.sampler, size, self.settings.seed, epoch)
         last = None
         for number, batch in enumerate(batches, 1):

@@ -15,7 +15,8 @@ import pandas as pd
 from mmrepro.columns import Columns
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.datasets.amazon import ItemRecord, ReviewFields, read_release, read_reviews, wanted_records, words
-from mmrepro.datasets.raw import RawDataset, keys, numbers, read_delimited
+from mmrepro.datasets.delimited import Dialect, read_delimited
+from mmrepro.datasets.raw import RawDataset, keys, numbers
 from mmrepro.errors import MmreproError
 
 REVIEW = ReviewFields("reviewerID", "asin", "overall", "unixReviewTime")
@@ -52,7 +53,7 @@ def _interactions(path: Path) -> pd.DataFrame:
 
 
 def _ratings(path: Path) -> pd.DataFrame:
-    table = read_delimited(path, header=None, dtype={0: "str", 1: "str"}, keep_default_na=False)
+    table = read_delimited(path, Dialect(), header=None, dtype={0: "str", 1: "str"}, keep_default_na=False)
     if table.shape[1] != len(RATING_COLUMNS):
         raise MmreproError(f"{path}: {table.shape[1]} columns, expected user, item, rating, time; fetch it again")
     table.columns = pd.Index(RATING_COLUMNS)

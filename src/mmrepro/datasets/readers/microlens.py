@@ -16,7 +16,10 @@ from mmrepro.columns import Columns
 from mmrepro.config.base import Strict
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.files import validate
-from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, first_of_each, keys, numbers, read_delimited, require_columns
+from mmrepro.datasets.delimited import Dialect, read_delimited
+from mmrepro.datasets.pictures import pictures_of_keys
+from mmrepro.datasets.raw import ITEM_COLUMNS, Pictures, RawDataset, first_of_each, keys, numbers, require_columns
+from mmrepro.datasets.raw_folder import raw_file
 from mmrepro.errors import MmreproError
 
 
@@ -41,7 +44,7 @@ def read(raw: Path, config: DatasetConfig) -> RawDataset:
     Returns
     -------
     RawDataset
-        The text of an item is its title; the image `<covers folder>/<item>.jpg`, null if absent.
+        The text of an item is its title; the image is that of the covers which is named after it, null if absent.
 
     Raises
     ------
@@ -49,15 +52,16 @@ def read(raw: Path, config: DatasetConfig) -> RawDataset:
         For a missing file or column, or a value that is no number; names file and line.
     """
     options = validate(Options, config.options, f"config/datasets/{config.dataset}.yaml: options")
-    path = raw / options.interactions_file
+    path = raw_file(raw, options.interactions_file)
     listed = path.suffix == ".tsv"
     interactions = _user_lists(path) if listed else _pairs(path)
-    items, repeated = _items(raw, options)
-    return RawDataset(interactions, items, repairs={"repeated_item_records": repeated}, time_orders_users=not listed)
+    items, repeated, pictures = _items(raw, options)
+    repairs = {"repeated_item_records": repeated}
+    return RawDataset(interactions, items, repairs=repairs, time_orders_users=not listed, pictures=pictures)
 
 
 def _user_lists(path: Path) -> pd.DataFrame:
-    table = read_delimited(path, sep="\t", header=None, dtype="str")
+    table = read_delimited(path, Dialect.of("\t"), header=None, dtype="str")
     if table.shape[1] != 2:
         raise MmreproError(f"{path}: {table.shape[1]} columns, expected a user and a list of items; fetch it again")
     lists = [text.split() if isinstance(text, str) else [] for text in table[1]]
@@ -77,23 +81,24 @@ def _user_lists(path: Path) -> pd.DataFrame:
 
 
 def _pairs(path: Path) -> pd.DataFrame:
-    table = read_delimited(path, dtype={Columns.USER: "str", Columns.ITEM: "str"})
+    table = read_delimited(path, Dialect(), dtype={Columns.USER: "str", Columns.ITEM: "str"})
     require_columns(path, table, (Columns.USER, Columns.ITEM, Columns.TIMESTAMP))
     time = numbers(path, table[Columns.TIMESTAMP], 2)
     pair = {column: keys(path, table[column], 2) for column in (Columns.USER, Columns.ITEM)}
     return pd.DataFrame({**pair, Columns.TIMESTAMP: time})
 
 
-def _items(raw: Path, options: Options) -> tuple[pd.DataFrame, int]:
-    path = raw / options.titles_file
-    table = read_delimited(path, dtype="str", keep_default_na=False, na_values=[""])  # "None" is a title
+def _items(raw: Path, options: Options) -> tuple[pd.DataFrame, int, Pictures | None]:
+    path = raw_file(raw, options.titles_file)
+    table = read_delimited(path, Dialect(), dtype="str", keep_default_na=False, na_values=[""])  # "None" is a title
     require_columns(path, table, (Columns.ITEM, Columns.TITLE))
     columns = {
         Columns.KEY: keys(path, table[Columns.ITEM], 2),
         Columns.TITLE: table[Columns.TITLE],
         Columns.TEXT: table[Columns.TITLE],
     }
-    if options.covers_folder is not None:
-        images = [f"{options.covers_folder}/{key}.jpg" for key in table[Columns.ITEM]]
-        columns[Columns.IMAGE] = pd.Series([image if (raw / image).is_file() else None for image in images])
-    return first_of_each(pd.DataFrame(columns).reindex(columns=list(ITEM_COLUMNS)))
+    items, repeated = first_of_each(pd.DataFrame(columns).reindex(columns=list(ITEM_COLUMNS)))
+    if options.covers_folder is None or not (raw / options.covers_folder).is_dir():
+        return items, repeated, None
+    items[Columns.IMAGE], pictures = pictures_of_keys(raw, options.covers_folder, items[Columns.KEY], "exact")
+    return items, repeated, pictures

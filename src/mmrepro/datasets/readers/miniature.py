@@ -26,6 +26,7 @@ from mmrepro.columns import Columns
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.files import validate
 from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, first_of_each, json_lines, numbers
+from mmrepro.datasets.raw_folder import raw_file
 from mmrepro.datasets.readers.miniature_world import Options, World, make_world, pictures, titles
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import atomic_path
@@ -81,14 +82,14 @@ def read(raw: Path, config: DatasetConfig) -> RawDataset:
         For a truncated archive, a record without a key, or an image that is named but absent.
     """
     _options(config)
-    reviews = pd.DataFrame(list(json_lines(raw / REVIEWS, ("reviewer", "item", "rating", "time"))))
+    reviews = pd.DataFrame(list(json_lines(raw_file(raw, REVIEWS), ("reviewer", "item", "rating", "time"))))
     if reviews.empty:
         raise MmreproError(f"{raw / REVIEWS}: no records; fetch the data set again")
     names = {"reviewer": Columns.USER, "item": Columns.ITEM, "rating": Columns.RATING, "time": Columns.TIMESTAMP}
     interactions = reviews.rename(columns=names)[list(names.values())].astype({Columns.USER: str, Columns.ITEM: str})
     for column in (Columns.RATING, Columns.TIMESTAMP):
         interactions[column] = numbers(raw / REVIEWS, interactions[column], 1)
-    records = [_item_row(raw, record) for record in json_lines(raw / ITEMS, ("item",))]
+    records = [_item_row(raw, record) for record in json_lines(raw_file(raw, ITEMS), ("item",))]
     items, repeated = first_of_each(pd.DataFrame(records, columns=list(ITEM_COLUMNS)))
     return RawDataset(interactions, items, repairs={"repeated_item_records": repeated})
 

@@ -16,7 +16,9 @@ from mmrepro.columns import SPLITS, Columns
 from mmrepro.config.base import Strict
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.files import validate
-from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, numbers, read_delimited, require_columns
+from mmrepro.datasets.delimited import Dialect, read_delimited
+from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, numbers, require_columns
+from mmrepro.datasets.raw_folder import raw_file
 from mmrepro.errors import MmreproError
 
 USER, ITEM, LABEL = "userID", "itemID", "x_label"
@@ -51,8 +53,8 @@ def read(raw: Path, config: DatasetConfig) -> RawDataset:
         For a missing column, a value that is no number, a negative id, or an unknown label; names file and line.
     """
     options = validate(Options, config.options, f"config/datasets/{config.dataset}.yaml: options")
-    path = raw / options.interactions_file
-    table = read_delimited(path, sep="\t")
+    path = raw_file(raw, options.interactions_file)
+    table = read_delimited(path, Dialect.of("\t"))
     require_columns(path, table, (USER, ITEM, LABEL))
     users, items = _ids(path, table[USER]), _ids(path, table[ITEM])
     columns = {Columns.USER: users.astype(str), Columns.ITEM: items.astype(str), Columns.SPLIT: _split(path, table)}

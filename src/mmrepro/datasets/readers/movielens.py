@@ -10,7 +10,10 @@ from mmrepro.columns import Columns
 from mmrepro.config.base import Strict
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.files import validate
-from mmrepro.datasets.raw import RawDataset, first_of_each, numbers, read_delimited, require_columns
+from mmrepro.datasets.delimited import Dialect, read_delimited
+from mmrepro.datasets.pictures import pictures_of_keys
+from mmrepro.datasets.raw import Pictures, RawDataset, first_of_each, numbers, require_columns
+from mmrepro.datasets.raw_folder import raw_file
 from mmrepro.errors import MmreproError
 
 RATING_COLUMNS = (Columns.USER, Columns.ITEM, Columns.RATING, Columns.TIMESTAMP)
@@ -47,12 +50,13 @@ def read(raw: Path, config: DatasetConfig) -> RawDataset:
         For a missing file or column, or a value that is no number; names file and line.
     """
     options = validate(Options, config.options, f"config/datasets/{config.dataset}.yaml: options")
-    items, repeated = _items(raw, options)
-    return RawDataset(_ratings(raw / options.interactions_file), items, repairs={"repeated_item_records": repeated})
+    items, repeated, pictures = _items(raw, options)
+    ratings = _ratings(raw_file(raw, options.interactions_file))
+    return RawDataset(ratings, items, repairs={"repeated_item_records": repeated}, pictures=pictures)
 
 
 def _ratings(path: Path) -> pd.DataFrame:
-    table = read_delimited(path, sep="\t", header=None)
+    table = read_delimited(path, Dialect.of("\t"), header=None)
     if table.shape[1] != len(RATING_COLUMNS):
         raise MmreproError(f"{path}: {table.shape[1]} columns, expected user, item, rating, timestamp; fetch it again")
     table.columns = pd.Index(RATING_COLUMNS)
@@ -66,14 +70,16 @@ def _ratings(path: Path) -> pd.DataFrame:
     )
 
 
-def _items(raw: Path, options: Options) -> tuple[pd.DataFrame, int]:
-    path = raw / options.items_file
-    table = read_delimited(path)
+def _items(raw: Path, options: Options) -> tuple[pd.DataFrame, int, Pictures | None]:
+    path = raw_file(raw, options.items_file)
+    table = read_delimited(path, Dialect())
     require_columns(path, table, (MOVIE, Columns.TITLE, OVERVIEW))
     keys = numbers(path, table[MOVIE], 2).astype(str)
     titles = table[Columns.TITLE].astype("str")
     texts = (titles.fillna("") + " " + table[OVERVIEW].astype("str").fillna("")).str.strip()
-    images = [f"{options.images_folder}/{key}.jpg" for key in keys]
-    present = [image if (raw / image).is_file() else None for image in images]
-    columns = {Columns.KEY: keys, Columns.TITLE: titles, Columns.TEXT: texts, Columns.IMAGE: present}
-    return first_of_each(pd.DataFrame(columns))
+    columns = {Columns.KEY: keys, Columns.TITLE: titles, Columns.TEXT: texts, Columns.IMAGE: None}
+    items, repeated = first_of_each(pd.DataFrame(columns))
+    if not (raw / options.images_folder).is_dir():
+        return items, repeated, None
+    items[Columns.IMAGE], pictures = pictures_of_keys(raw, options.images_folder, items[Columns.KEY], "exact")
+    return items, repeated, pictures

@@ -5,25 +5,46 @@ The options say which column holds what. Keys are text: "007" stays "007".
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from mmrepro.columns import IMAGE_URL, Columns
 from mmrepro.config.base import Strict, nearest
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.files import validate
-from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, existing_file, first_of_each, keys, numbers, read_delimited
+from mmrepro.datasets.delimited import NAMES, Dialect, Quoting, guess_separator, read_delimited
+from mmrepro.datasets.item_keys import Matching, match_keys
+from mmrepro.datasets.pictures import pictures_of_keys
+from mmrepro.datasets.raw import (
+    ITEM_COLUMNS,
+    Pictures,
+    RawDataset,
+    TimeUnit,
+    existing_file,
+    first_of_each,
+    keys,
+    numbers,
+)
+from mmrepro.datasets.raw_folder import raw_file, require_inside
+from mmrepro.datasets.texts import Markup, cleaned
 from mmrepro.errors import MmreproError
 
+REMEDY = (
+    "if it is a part of the text set `quoting: none` in the options, if values may have several lines "
+    "`quoting: multi-line`"
+)
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 ITEM_FILE_OPTIONS = ("key_column", "title_column", "text_columns", "image_column")
+COMMA = r"[+-]?\d+(?:,\d+)?"
 
 
 class Options(Strict):
-    """Settings of the reader: files in the folder of the raw files, and the names of their columns."""
+    """Settings of the reader: files in the folder of the raw files, the names of their columns, and how they are
+    written.
+    """
 
     interactions_file: str
     user_column: str = "user"
@@ -37,6 +58,22 @@ class Options(Strict):
     text_columns: tuple[str, ...] = ()
     image_column: str | None = None
     images_folder: str | None = None
+    separator: str | None = Field(
+        None, min_length=1, max_length=1, description="of values; none: tabs in .tsv, in .csv what fits the header"
+    )
+    quoting: Quoting | None = Field(
+        None,
+        description="none: quotation marks are text (as in .tsv unless given); one-line: values may stand in quotation "
+        "marks, a record a line (as in .csv); multi-line: quoted values may have several lines",
+    )
+    timestamp_format: str | None = Field(None, description="of dates that are not ISO 8601, such as %d.%m.%Y %H:%M")
+    timestamp_unit: TimeUnit | None = Field(None, description="of numbers; none: told from their size")
+    item_keys: Matching | None = Field(
+        None,
+        description="how keys of items are matched with those of the items' table and pictures; none: letter by "
+        "letter, and keys that differ by their writing alone are an error",
+    )
+    markup: Markup = Field("keep", description="strip: HTML tags and entities are taken out of titles and texts")
 
 
 def read(raw: Path, config: DatasetConfig) -> RawDataset:
@@ -49,25 +86,31 @@ def read(raw: Path, config: DatasetConfig) -> RawDataset:
     config
         The data set; its options name files and columns. `key_column` is `item_column` unless given, and the text of
         an item its title unless `text_columns` are given. `image_column` holds paths in the data set's folder, or urls;
-        `images_folder` holds `<key>.jpg`, `.jpeg`, `.png`, `.webp` or `.gif`.
+        `images_folder` holds pictures named after the keys (`datasets/pictures.py`).
 
     Returns
     -------
     RawDataset
-        Timestamps as given, or in seconds where they are ISO dates (UTC unless they say otherwise). Images that are no
-        file are null. `repairs` counts those, interactions below `minimum_rating`, and repeated item records.
+        Timestamps as given, or in seconds where they are dates (UTC unless they say otherwise). Images that are no
+        file are null. `repairs` counts those, interactions below `minimum_rating`, repeated item records, and texts
+        with markup.
 
     Raises
     ------
     MmreproError
-        For contradictory options, an unknown column, or a malformed value; names file, line and the nearest column.
+        For contradictory options, an unknown column, a malformed value, or keys that match by their writing alone;
+        names file, line and the nearest column.
     """
     origin = f"config/datasets/{config.dataset}.yaml: options"
     options = validate(Options, config.options, origin)
     _check(options, origin)
-    interactions, below = _interactions(raw / options.interactions_file, options)
-    items, repairs = _items(raw, options, interactions[Columns.ITEM])
-    return RawDataset(interactions, items, repairs={"rows_below_minimum_rating": below, **repairs})
+    reader = _Reader(raw, options)
+    interactions, below = reader.interactions()
+    items, repairs, pictures = reader.items(interactions[Columns.ITEM])
+    return RawDataset(
+        interactions, items, repairs={"rows_below_minimum_rating": below, **repairs}, time_unit=reader.time_unit,
+        notes=tuple(reader.notes), pictures=pictures,
+    )  # fmt: skip
 
 
 def _check(options: Options, origin: str) -> None:
@@ -81,82 +124,147 @@ def _check(options: Options, origin: str) -> None:
         raise MmreproError(f"{origin}: 'image_column' and 'images_folder' both name images; remove one of them")
 
 
-def _interactions(path: Path, options: Options) -> tuple[pd.DataFrame, int]:
-    """Interactions, and how many were left out for their rating."""
-    named = {
-        Columns.USER: options.user_column,
-        Columns.ITEM: options.item_column,
-        Columns.RATING: options.rating_column,
-        Columns.TIMESTAMP: options.timestamp_column,
-    }
-    columns = {column: name for column, name in named.items() if name is not None}
-    table, first_line = _table(path, list(columns.values()))
-    frame = {column: keys(path, table[columns[column]], first_line) for column in (Columns.USER, Columns.ITEM)}
-    if options.rating_column is not None:
-        frame[Columns.RATING] = numbers(path, table[options.rating_column], first_line, integer=False)
-    if options.timestamp_column is not None:
-        frame[Columns.TIMESTAMP] = _timestamps(path, table[options.timestamp_column], first_line)
-    rows = pd.DataFrame(frame)
-    if options.minimum_rating is None:
-        return rows, 0
-    kept = rows.loc[rows[Columns.RATING] >= options.minimum_rating].reset_index(drop=True)
-    if kept.empty:
-        highest = rows[Columns.RATING].max()
-        raise MmreproError(f"{path}: no rating reaches minimum_rating {options.minimum_rating}; highest is {highest}")
-    return kept, len(rows) - len(kept)
+class _Reader:
+    """Reads the tables of a folder, and notes what it guesses."""
+
+    def __init__(self, raw: Path, options: Options) -> None:
+        self.raw, self.options = raw, options
+        self.notes: list[str] = []
+        self.time_unit = options.timestamp_unit
+
+    def interactions(self) -> tuple[pd.DataFrame, int]:
+        """Interactions, and how many were left out for their rating."""
+        options, path = self.options, self.raw / self.options.interactions_file
+        named = {
+            Columns.USER: options.user_column,
+            Columns.ITEM: options.item_column,
+            Columns.RATING: options.rating_column,
+            Columns.TIMESTAMP: options.timestamp_column,
+        }
+        columns = {column: name for column, name in named.items() if name is not None}
+        table, first_line = self.table(path, list(columns.values()))
+        frame = {column: keys(path, table[columns[column]], first_line) for column in (Columns.USER, Columns.ITEM)}
+        if options.rating_column is not None:
+            frame[Columns.RATING] = self.ratings(path, table[options.rating_column], first_line)
+        if options.timestamp_column is not None:
+            frame[Columns.TIMESTAMP] = self.timestamps(path, table[options.timestamp_column], first_line)
+        rows = pd.DataFrame(frame)
+        if options.minimum_rating is None:
+            return rows, 0
+        kept = rows.loc[rows[Columns.RATING] >= options.minimum_rating].reset_index(drop=True)
+        if kept.empty:
+            highest = rows[Columns.RATING].max()
+            raise MmreproError(
+                f"{path}: no rating reaches minimum_rating {options.minimum_rating}; highest is {highest}"
+            )
+        return kept, len(rows) - len(kept)
+
+    def ratings(self, path: Path, column: pd.Series, first_line: int) -> pd.Series:
+        """Numbers; with a decimal comma where all are written so."""
+        text = column.astype("str")
+        if text.str.contains(",").any() and text.str.fullmatch(COMMA).fillna(False).all():
+            self.notes.append(f"{path.name}: '{column.name}' has decimal commas")
+            column = text.str.replace(",", ".")
+        return numbers(path, column, first_line, integer=False)
+
+    def timestamps(self, path: Path, column: pd.Series, first_line: int) -> pd.Series:
+        """Numbers as they are, dates in seconds; int64 unless there are fractions."""
+        form = self.options.timestamp_format
+        dated = pd.api.types.is_datetime64_any_dtype(column) or form is not None
+        if not dated and pd.to_numeric(column.iloc[:1], errors="coerce").notna().all():
+            values = numbers(path, column, first_line, integer=False)
+        else:
+            dates = pd.to_datetime(column, format=form or "ISO8601", utc=True, errors="coerce")
+            wrong = dates.isna().to_numpy()
+            if wrong.any():
+                row = int(wrong.argmax())
+                where = f"{path}: line {row + first_line}, column '{column.name}'"
+                kind = f"no date in the form {form}" if form else "neither a number nor an ISO date"
+                raise MmreproError(f"{where}: '{column.iloc[row]}' is {kind}; mend the line, or set `timestamp_format`")
+            values = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+            self.time_unit = "s"
+        return values.astype("int64") if (values % 1 == 0).all() else values
+
+    def items(self, interacted: pd.Series) -> tuple[pd.DataFrame, dict[str, int], Pictures | None]:
+        """Table of items under the keys of the interactions, counts of what was mended, and a folder's pictures."""
+        options, wanted = self.options, pd.Index(interacted.unique()).sort_values()
+        if options.items_file is None:
+            columns = {Columns.KEY: pd.Series(wanted)}
+        else:
+            path = self.raw / options.items_file
+            columns = self.item_records(path)
+        items, repeated = first_of_each(pd.DataFrame(columns).reindex(columns=[*ITEM_COLUMNS, IMAGE_URL]))
+        repairs = {"repeated_item_records": repeated}
+        if options.items_file is not None:
+            items[Columns.KEY] = _as_interacted(items[Columns.KEY], wanted, path, options.item_keys)
+        for column in (Columns.TITLE, Columns.TEXT):
+            items[column], repairs[f"{column}s_with_markup"] = cleaned(items[column], options.markup)
+        pictures, absent = None, 0
+        if options.images_folder is not None:
+            items[Columns.IMAGE], pictures = pictures_of_keys(
+                self.raw, options.images_folder, items[Columns.KEY], options.item_keys
+            )
+        elif options.image_column is not None:
+            named = items[Columns.IMAGE]
+            items[IMAGE_URL] = named.where(named.str.match("https?://", na=False))
+            paths = named.mask(items[IMAGE_URL].notna())
+            items[Columns.IMAGE] = _existing_images(self.raw, path, paths)
+            absent = int(paths.notna().sum() - items[Columns.IMAGE].notna().sum())
+        return items, {**repairs, "images_not_found": absent}, pictures
+
+    def item_records(self, path: Path) -> dict[str, pd.Series]:
+        """Columns of the table of items."""
+        options = self.options
+        key = options.key_column or options.item_column
+        optional = [name for name in (options.title_column, options.image_column) if name is not None]
+        table, first_line = self.table(path, [key, *optional, *options.text_columns])
+        columns = {Columns.KEY: keys(path, table[key], first_line)}
+        texts = options.text_columns
+        if options.title_column is not None:
+            columns[Columns.TITLE] = table[options.title_column].astype("str")
+            texts = texts or (options.title_column,)
+        if texts:
+            parts = [table[name].astype("str").fillna("") for name in texts]
+            joined = [" ".join(filter(None, row)) for row in zip(*parts, strict=True)]
+            columns[Columns.TEXT] = pd.Series(joined, dtype="str").replace("", None)
+        if options.image_column is not None:
+            columns[Columns.IMAGE] = table[options.image_column].astype("str")
+        return columns
+
+    def table(self, path: Path, columns: list[str]) -> tuple[pd.DataFrame, int]:
+        """Read columns of a table, and the number of its first line of values."""
+        kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+        parquet = kind == ".parquet" and path.suffix == kind
+        if kind not in SEPARATORS and not parquet:
+            raise MmreproError(f"{path}: unknown kind of table; name it .csv, .tsv, .csv.gz, .tsv.gz or .parquet")
+        raw_file(self.raw, path.relative_to(self.raw).as_posix())
+        if parquet:
+            return _parquet(path, columns), 1
+        separator = self.options.separator or guess_separator(path, SEPARATORS[kind], columns)
+        if separator != (self.options.separator or SEPARATORS[kind]):
+            self.notes.append(f"{path.name}: values are separated by {NAMES[separator]}")
+        dialect = Dialect.of(separator, self.options.quoting, REMEDY)
+        table = read_delimited(path, dialect, dtype="str", keep_default_na=False, na_values=[""])
+        if not isinstance(table.index, pd.RangeIndex):
+            raise MmreproError(
+                f"{path}: line 2 has more values than the first line has names, between "
+                f"{NAMES.get(separator, separator)}; name every column, or set `separator` in the options"
+            )
+        _check_columns(path, list(table.columns), columns)
+        if table.empty:
+            raise MmreproError(f"{path}: the file has no rows; fill it")
+        return table[list(dict.fromkeys(columns))], 2
 
 
-def _items(raw: Path, options: Options, interacted: pd.Series) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Table of items, and counts of repeated records and of images that are no file."""
-    if options.items_file is None:
-        columns = {Columns.KEY: interacted.drop_duplicates().sort_values(ignore_index=True)}
-    else:
-        columns = _item_records(raw / options.items_file, options)
-    items, repeated = first_of_each(pd.DataFrame(columns).reindex(columns=[*ITEM_COLUMNS, IMAGE_URL]))
-    absent = 0
-    if options.images_folder is not None:
-        items[Columns.IMAGE] = _images_of_keys(raw, options.images_folder, items[Columns.KEY])
-    elif options.items_file is not None and options.image_column is not None:
-        named = items[Columns.IMAGE]
-        items[IMAGE_URL] = named.where(named.str.match("https?://", na=False))
-        paths = named.mask(items[IMAGE_URL].notna())
-        items[Columns.IMAGE] = _existing_images(raw, raw / options.items_file, paths)
-        absent = int(paths.notna().sum() - items[Columns.IMAGE].notna().sum())
-    return items, {"repeated_item_records": repeated, "images_not_found": absent}
-
-
-def _item_records(path: Path, options: Options) -> dict[str, pd.Series]:
-    key = options.key_column or options.item_column
-    optional = [name for name in (options.title_column, options.image_column) if name is not None]
-    table, first_line = _table(path, [key, *optional, *options.text_columns])
-    columns = {Columns.KEY: keys(path, table[key], first_line)}
-    texts = options.text_columns
-    if options.title_column is not None:
-        columns[Columns.TITLE] = table[options.title_column].astype("str")
-        texts = texts or (options.title_column,)
-    if texts:
-        parts = [table[name].astype("str").fillna("") for name in texts]
-        joined = [" ".join(filter(None, row)) for row in zip(*parts, strict=True)]
-        columns[Columns.TEXT] = pd.Series(joined, dtype="str").replace("", None)
-    if options.image_column is not None:
-        columns[Columns.IMAGE] = table[options.image_column].astype("str")
-    return columns
-
-
-def _table(path: Path, columns: list[str]) -> tuple[pd.DataFrame, int]:
-    """Read columns of a table, and the number of its first line of values."""
-    kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if kind == ".parquet" and path.suffix == kind:
-        return _parquet(path, columns), 1
-    if kind not in SEPARATORS:
-        raise MmreproError(f"{path}: unknown kind of table; name it .csv, .tsv, .csv.gz, .tsv.gz or .parquet")
-    table = read_delimited(path, sep=SEPARATORS[kind], dtype="str", keep_default_na=False, na_values=[""])
-    if not isinstance(table.index, pd.RangeIndex):
-        raise MmreproError(f"{path}: the first line names fewer columns than line 2 has; name every column")
-    _check_columns(path, list(table.columns), columns)
-    if table.empty:
-        raise MmreproError(f"{path}: the file has no rows; fill it")
-    return table[list(dict.fromkeys(columns))], 2
+def _as_interacted(found: pd.Series, wanted: pd.Index, path: Path, matching: Matching | None) -> pd.Series:
+    """Keys of item records as the interactions write them."""
+    matched = match_keys(wanted, pd.Index(found), str(path), "record", matching).dropna()
+    if matched.empty:
+        raise MmreproError(
+            f"{path}: no item of the interactions has a record here: '{wanted[0]}' there against '{found.iloc[0]}' "
+            "here; name the column of keys in `key_column`"
+        )
+    return found.replace({written: key for key, written in matched.items() if key != written})
 
 
 def _parquet(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -182,38 +290,16 @@ def _check_columns(path: Path, found: list[str], wanted: list[str]) -> None:
             raise MmreproError(f"{path}: no column '{name}'; {nearest(name, found)}")
 
 
-def _timestamps(path: Path, column: pd.Series, first_line: int) -> pd.Series:
-    """Numbers as they are, dates in seconds; int64 unless there are fractions."""
-    dated = pd.api.types.is_datetime64_any_dtype(column)
-    if not dated and pd.to_numeric(column.iloc[:1], errors="coerce").notna().all():
-        values = numbers(path, column, first_line, integer=False)
-    else:
-        dates = pd.to_datetime(column, format="ISO8601", utc=True, errors="coerce")
-        wrong = dates.isna().to_numpy()
-        if wrong.any():
-            row = int(wrong.argmax())
-            where = f"{path}: line {row + first_line}, column '{column.name}'"
-            raise MmreproError(f"{where}: '{column.iloc[row]}' is neither a number nor an ISO date; mend the line")
-        values = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
-    return values.astype("int64") if (values % 1 == 0).all() else values
-
-
-def _images_of_keys(raw: Path, folder: str, item_keys: pd.Series) -> pd.Series:
-    """`<folder>/<key>.<suffix>` where there is such a file."""
-    if not (raw / folder).is_dir():
-        raise MmreproError(
-            f"{raw / folder}: no such folder; list it under 'files' with `folder: true`, and fetch again"
-        )
-    files = [path for path in (raw / folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-    files.sort(key=lambda path: (IMAGE_SUFFIXES.index(path.suffix.lower()), path.name), reverse=True)
-    names = {path.stem: f"{folder}/{path.name}" for path in files}  # of several, the first in the order of suffixes
-    return item_keys.map(names).astype("str")
-
-
 def _existing_images(raw: Path, table: Path, paths: pd.Series) -> pd.Series:
     """Keep the paths that are files; one that leaves the folder is an error."""
-    for path in map(PurePosixPath, paths.dropna()):
-        if path.is_absolute() or ".." in path.parts:
-            raise MmreproError(f"{table}: image '{path}' leaves the data set's folder; make it relative to that folder")
-    present = [isinstance(path, str) and (raw / path).is_file() for path in paths]
+    for path in paths.dropna():
+        require_inside(path, f"{table}: image")
+    present = [isinstance(path, str) and _is_file(raw / path) for path in paths]
     return paths.where(np.array(present))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the file system allows
+        return False

@@ -16,8 +16,8 @@ from mmrepro.features.alignment.clip_towers import Towers, load_towers
 from mmrepro.features.alignment.contents import Contents, Square, read_images, read_texts, read_vectors
 from mmrepro.features.alignment.embeddings import Part, Parts
 from mmrepro.features.alignment.vocabulary import ClipTokens, Vocabulary, Words, is_given
-from mmrepro.features.encoders.published import find_file, open_matrix
 from mmrepro.features.pixels import image_hashes
+from mmrepro.features.vectors import open_vectors
 from mmrepro.records.files import file_sha256
 
 Catalogue = dict[str, Contents]
@@ -66,9 +66,8 @@ class Reader:
         if encoder.architecture is not None:
             lengths = [source.length for source in self.sources.values() if isinstance(source, TextSource)]
             self.towers = load_towers(encoder.architecture, weights, max(lengths, default=0))
-        vectors = {name: source.file for name, source in self.sources.items() if isinstance(source, VectorSource)}
-        self.files = {name: find_file(raw, file) for name, file in vectors.items()}
-        self.matrices = {name: open_matrix(path, len(items)) for name, path in self.files.items()}
+        vectors = {name: source for name, source in self.sources.items() if isinstance(source, VectorSource)}
+        self.vectors = {name: open_vectors(source, items, raw) for name, source in vectors.items()}
         images = any(isinstance(source, ImageSource) for source in self.sources.values())
         self.image_hashes = _hashes(items[Columns.IMAGE], raw) if images else []
 
@@ -81,7 +80,7 @@ class Reader:
                 return content_hash(self.image_hashes)
             if isinstance(source, TextSource):
                 return content_hash([str(text) if is_given(text) else None for text in self.items[source.field]])
-            return file_sha256(self.files[name])
+            return content_hash([file_sha256(self.vectors[name].path), self.vectors[name].rows.tolist()])
 
         return {name: digest(name) for name in self.sources}
 
@@ -101,6 +100,11 @@ class Reader:
             return {name: Words(tuple(words[name])) for name in texts}
         return {name: ClipTokens(self.towers.architecture, self.towers.n_ids) for name in texts}
 
+    def texts_cut(self, vocabularies: dict[str, Vocabulary]) -> int:
+        """Return how many texts are longer than their source reads."""
+        sources = [(name, source) for name, source in self.sources.items() if isinstance(source, TextSource)]
+        return sum(vocabularies[name].cut(self.items[source.field].tolist(), source.length) for name, source in sources)
+
     def read(self, rows: slice, vocabularies: dict[str, Vocabulary], folder: Path | None = None) -> Catalogue:
         """Read a run of items, which the catalogue counts from 0; decoded images are kept in `folder`, if one is
         given.
@@ -116,7 +120,7 @@ class Reader:
             elif isinstance(source, TextSource):
                 contents = read_texts(items[source.field], vocabularies[name], source.length)
             else:
-                contents = read_vectors(self.matrices[name][rows], self.files[name])
+                contents = read_vectors(self.vectors[name].of(rows), self.vectors[name].path, items[Columns.KEY])
             if MASKED in items:
                 contents = contents.without(np.flatnonzero(items[MASKED] == name))
             catalogue[name] = contents
@@ -139,5 +143,5 @@ class Reader:
 def _hashes(images: pd.Series, raw: Path) -> list[str]:
     """The hash of each item's image file; one without is like no other."""
     named = images.notna().to_numpy()
-    found = iter(image_hashes(raw / name for name in images[named]))
+    found = iter(image_hashes(raw, images[named]))
     return [next(found) if there else f"none of item {item}" for item, there in enumerate(named)]

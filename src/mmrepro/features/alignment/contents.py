@@ -15,8 +15,8 @@ from mmrepro.columns import MASKED, Columns
 from mmrepro.config.base import content_hash
 from mmrepro.features.alignment.vocabulary import Vocabulary
 from mmrepro.features.encoders.base import MISSING_TEXT
-from mmrepro.features.encoders.published import MISSING_ROW, require_no_infinity
 from mmrepro.features.pixels import image_preparer, missing_images
+from mmrepro.features.vectors import NAN_VECTOR, require_no_infinity
 from mmrepro.records.files import atomic_path, read_json, write_json
 from mmrepro.records.provenance import versions
 
@@ -155,18 +155,16 @@ def read_texts(texts: pd.Series, vocabulary: Vocabulary, length: int) -> Content
     return Contents(ids, present, absent, _numbered(row.tobytes() for row in ids))
 
 
-def read_vectors(matrix: np.ndarray, path: Path) -> Contents:
-    """Look at the rows of a matrix (items, columns) block by block; those that hold NaN are absent, infinity is an
-    error.
-    """
+def read_vectors(matrix: np.ndarray, path: Path, keys: pd.Series) -> Contents:
+    """Look at the vectors of items (n, dim) block by block; those that hold NaN are absent, infinity is an error."""
     present = np.zeros(len(matrix), dtype=bool)
     digests: list[bytes] = []
     for start in range(0, len(matrix), BLOCK):
         rows = np.ascontiguousarray(matrix[start : start + BLOCK])
-        require_no_infinity(rows, path, start)
+        require_no_infinity(rows, path, keys.iloc[start : start + BLOCK])
         present[start : start + BLOCK] = ~np.isnan(rows).any(axis=1)
         digests += [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
-    absent = dict.fromkeys(np.flatnonzero(~present).tolist(), MISSING_ROW)
+    absent = dict.fromkeys(np.flatnonzero(~present).tolist(), NAN_VECTOR)
     return Contents(matrix, present[:, None], absent, _numbered(digests))
 
 

@@ -18,7 +18,7 @@ from mmrepro.errors import MmreproError
 from mmrepro.features.alignment.catalogue import Catalogue, read_parts
 from mmrepro.features.alignment.measures import Retrieval, prediction_errors
 from mmrepro.features.alignment.objective import Objective
-from mmrepro.runtime.checkpoint import CHECKPOINT_EVERY, Checkpoint
+from mmrepro.runtime.checkpoint import Checkpoint
 from mmrepro.runtime.devices import Device
 from mmrepro.runtime.seeds import derive_seed
 
@@ -75,7 +75,7 @@ class Alignment:
             self.state["untrained"] = self._measure(), self._retrieve()
         while self.state["epoch"] < self.encoder.epochs:
             self._epoch(self.state["epoch"] + 1)
-            if self.state["epoch"] % CHECKPOINT_EVERY == 0:
+            if self.checkpoint.is_due(self.state["epoch"]):
                 self._save()
         self.state["trained"] = self._measure(), self._retrieve()
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from mmrepro.features.encoders.open_clip import texts_cut
+
 PADDING, UNKNOWN, FIRST_WORD = 0, 1, 2
 MOST_WORDS = 30_000
 FEWEST_ITEMS = 2
@@ -60,6 +62,10 @@ class Words:
             ids[row, : len(known)] = known
         return ids, ids != PADDING
 
+    def cut(self, texts: Sequence[object], length: int) -> int:
+        """Return how many texts have more than `length` tokens."""
+        return sum(len(words_of(text)) > length for text in texts)
+
 
 class ClipTokens:
     """The tokenizer of an open_clip model; a text stands between its marks of start and end.
@@ -85,6 +91,10 @@ class ClipTokens:
         ids = self.tokenizer(strings, context_length=length).numpy().astype(np.int64)
         last = (ids == self.special[1]).argmax(axis=1)
         return ids, (np.arange(length) <= last[:, None]) & given[:, None]
+
+    def cut(self, texts: Sequence[object], length: int) -> int:
+        """Return how many texts have more than `length` tokens, marks included."""
+        return int(texts_cut(self.tokenizer, [str(text) for text in texts if is_given(text)], length).sum())
 
 
 Vocabulary = Words | ClipTokens

@@ -75,7 +75,8 @@ def encode(encoder: AlignRecEncoder, items: pd.DataFrame, raw: Path, shards: Sha
         name: [{"item": item, "key": str(keys.iloc[item]), "reason": reason} for item, reason in lacking.items()]
         for name, lacking in absent.items()
     }
-    return Encoded(matrix, reasons, {**description, "absent": listed, "address": address})
+    counts = {"absent": listed, "texts_cut": reader.texts_cut(vocabularies), "address": address}
+    return Encoded(matrix, reasons, {**description, **counts})
 
 
 def _stored(encoder: AlignRecEncoder, name: str) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def _model(
 ) -> UnifiedEncoder:
     """The pre-trained encoder on the CPU."""
     sizes = {name: vocabulary.n_ids for name, vocabulary in vocabularies.items()}
-    sizes |= {name: matrix.shape[1] for name, matrix in reader.matrices.items()}
+    sizes |= {name: vectors.matrix.shape[1] for name, vectors in reader.vectors.items()}
     model = build_encoder(encoder, sizes, reader.towers)
     model.load_state_dict(stored["state"])
     return model

@@ -12,8 +12,8 @@ from mmrepro.columns import Columns
 from mmrepro.config.features import AmazonImageEncoder
 from mmrepro.errors import MmreproError
 from mmrepro.features.encoders.base import Encoded, require_usable
-from mmrepro.features.encoders.published import find_file
 from mmrepro.features.shards import Shards
+from mmrepro.features.vectors import find_file
 
 KEY_BYTES = 10
 BLOCK_BYTES = 8 * 2**20

@@ -78,7 +78,7 @@ def require_complete(missing: Collection[int], n_items: int, treatment: str, ori
     """Raise MmreproError when an item is missing and the treatment is `error`; `origin` is feature set and modality."""
     if missing and treatment == "error":
         raise MmreproError(
-            f"{origin}: {len(missing)} of {n_items} items have no features, the first is item {min(missing)}; "
+            f"{origin}: {len(missing)} of {n_items} items have no features; "
             "mend the data or set `missing: mean` or `missing: zero` in config/features"
         )
 
@@ -161,7 +161,8 @@ def encode_texts(
     shards: Shards,
     facts: dict[str, Any],
     target: int,
-) -> tuple[np.ndarray, dict[int, str], str]:
+    is_cut: Callable[[list[str]], np.ndarray],
+) -> tuple[np.ndarray, dict[int, str], dict[str, Any]]:
     """Encode the texts of all items that have one; equal texts are encoded once, so that their rows are equal.
 
     Parameters
@@ -178,11 +179,14 @@ def encode_texts(
         What the rows depend on besides the texts.
     target
         Distinct texts of a shard, rounded up to whole batches.
+    is_cut
+        Whether each of a list of texts is longer than the encoder reads.
 
     Returns
     -------
     tuple
-        Matrix (n_items, dim), the reasons of the items without text, and the address.
+        Matrix (n_items, dim), the reasons of the items without text, and of the record: the address, how many items
+        have a text (`texts`), how many texts differ (`distinct_texts`), and how many items' are cut (`texts_cut`).
 
     Raises
     ------
@@ -204,7 +208,9 @@ def encode_texts(
         return {"rows": encode(distinct[start:stop], advance)}
 
     matrix = gather_rows(owners, shards.make(address, len(distinct), size, rows), reasons, str(texts.name))
-    return matrix, reasons, address
+    cut = is_cut(distinct)[owners[owners >= 0]]
+    counts = {"texts": len(usable), "distinct_texts": len(distinct), "texts_cut": int(cut.sum())}
+    return matrix, reasons, {"address": address, **counts}
 
 
 def state_hash(module: nn.Module) -> str:

@@ -69,7 +69,8 @@ def _descriptions(
     without = missing_images(items)
     hopeless = [i for i in without if not (titles[i] and describer.takes_text_alone)]
     require_complete(hopeless, len(items), encoder.missing, shards.name)  # before hours of writing
-    contents = [titles, [None if path is None else image_hashes([path])[0] for path in paths]]
+    hashes = iter(image_hashes(raw, items[Columns.IMAGE].dropna()))
+    contents = [titles, [None if path is None else next(hashes) for path in paths]]
     size = shard_size(SHARD, encoder.batch_size)
     facts = {**describer.record, **device.description(), "items": content_hash(contents), "shard_size": size}
     address = shards.address({**facts, "behaviour": describer.behaviour})
@@ -181,6 +182,7 @@ def _load(weights: str, revision: str | None) -> tuple[Any, Any]:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     options: dict[str, Any] = {"local_files_only": Path(weights).is_dir(), "revision": revision or "main"}
+    options["trust_remote_code"] = False  # unless told, the library asks on the terminal
     try:
         processor = AutoProcessor.from_pretrained(weights, **options)
         model = AutoModelForImageTextToText.from_pretrained(weights, dtype="auto", **options)

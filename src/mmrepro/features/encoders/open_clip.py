@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,25 @@ def encode(encoder: OpenClipEncoder, items: pd.DataFrame, raw: Path, shards: Sha
         matrix, reasons, address = encode_images(items, raw, encoder, transform, rows, shards, description)
     else:
         texts = items[encoder.source]
-        matrix, reasons, address = encode_texts(
-            texts, encoder, _text_rows(model, encoder, device), shards, description, TEXT_SHARD
-        )
+        matrix, reasons, counts = encode_texts(
+            texts, encoder, _text_rows(model, encoder, device), shards, description, TEXT_SHARD,
+            partial(texts_cut, open_clip_tokenizer(encoder.architecture), length=model.context_length),
+        )  # fmt: skip
+        return Encoded(matrix, reasons, {**description, **counts})
     return Encoded(matrix, reasons, {**description, "address": address})
+
+
+def open_clip_tokenizer(architecture: str) -> Any:
+    """Return the tokenizer of an architecture."""
+    import open_clip
+
+    return open_clip.get_tokenizer(architecture)
+
+
+def texts_cut(tokenizer: Any, texts: list[str], length: int) -> np.ndarray:
+    """Return whether each text has more than `length` tokens, marks included, shape (n,), bool."""
+    longer = tokenizer([*texts, ""], context_length=length + 1).numpy()
+    return np.asarray(longer[:-1, -1] != longer[-1, -1])  # the empty text ends in padding
 
 
 def load_model(
@@ -139,16 +155,19 @@ def _image_rows(model: Any, device: Device) -> Callable[[Any], np.ndarray]:
 
 
 def _text_rows(model: Any, encoder: OpenClipEncoder, device: Device) -> Callable[[list[str], Advance], np.ndarray]:
-    import open_clip
-
-    tokenize = open_clip.get_tokenizer(encoder.architecture, context_length=model.context_length)
+    tokenize = open_clip_tokenizer(encoder.architecture)
 
     def rows(texts: list[str], advance: Advance) -> np.ndarray:
         found = []
         for start in range(0, len(texts), encoder.batch_size):
             batch = texts[start : start + encoder.batch_size]
             with device.inference():
-                found.append(model.encode_text(tokenize(batch).to(device.name)).float().cpu().numpy())
+                found.append(
+                    model.encode_text(tokenize(batch, context_length=model.context_length).to(device.name))
+                    .float()
+                    .cpu()
+                    .numpy()
+                )
             advance(len(batch))
         return np.concatenate(found)
 

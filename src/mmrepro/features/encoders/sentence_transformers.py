@@ -85,8 +85,12 @@ def embed(texts: pd.Series, encoder: NeuralEncoder, weights: str, shards: Shards
         advance(len(distinct))
         return encoded.astype(np.float32, copy=False)
 
-    matrix, reasons, address = encode_texts(texts, encoder, rows, shards, facts, SHARD)
-    return Encoded(matrix, reasons, {**description, "address": address})
+    def is_cut(distinct: list[str]) -> np.ndarray:
+        ids = model.tokenizer(distinct, truncation=False, verbose=False)["input_ids"]
+        return np.array([len(row) > model.max_seq_length for row in ids])
+
+    matrix, reasons, counts = encode_texts(texts, encoder, rows, shards, facts, SHARD, is_cut)
+    return Encoded(matrix, reasons, {**description, **counts})
 
 
 def _load(weights: str) -> Any:

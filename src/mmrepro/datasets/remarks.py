@@ -1,0 +1,79 @@
+"""What a reader of results should know of a data set, in sentences, from what was counted when it was prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+MENDED = {
+    "rows_below_minimum_rating": "interactions below the minimum rating",
+    "repeated_item_records": "repeated records of an item, of which the first is kept",
+    "images_not_found": "images that the items name and no file is",
+    "titles_with_markup": "titles with markup or entities, taken out",
+    "texts_with_markup": "texts with markup or entities, taken out",
+    "item_records_with_markup": "item records with markup or entities, taken out",
+    "item_records_with_half_characters": "item records with half a character, replaced",
+}
+"""Repair -> what it counts."""
+
+
+def remarks_on(statistics: Mapping[str, Any]) -> list[str]:
+    """Return what is odd about a prepared data set, a sentence each; nothing of one in order.
+
+    Parameters
+    ----------
+    statistics
+        Content of `statistics.json`.
+    """
+    return [*statistics["notes"], *_copies(statistics), *_times(statistics), *_items(statistics)]
+
+
+def _copies(statistics: Mapping[str, Any]) -> Iterator[str]:
+    copies = statistics["copies"]
+    dropped = "the earliest is kept" if statistics["duplicates_dropped"] else "all are kept"
+    if copies["pairs"]:
+        yield f"{copies['pairs']} interactions repeat a pair of user and item at another time; {dropped}"
+    if copies["contradictory_ratings"]:
+        yield (
+            f"{copies['contradictory_ratings']} pairs of user and item have ratings that differ; of those at one time "
+            "the lowest is kept"
+        )
+    if copies["pairs_in_several_splits"] and not statistics["duplicates_dropped"]:
+        yield f"{copies['pairs_in_several_splits']} pairs of user and item stand in several splits, and all are kept"
+
+
+def _times(statistics: Mapping[str, Any]) -> Iterator[str]:
+    times = statistics["times"]
+    if times.get("before_1990"):
+        yield f"{times['before_1990']} interactions are before 1990, the first at {times['earliest']}"
+    if times.get("in_the_future"):
+        yield f"{times['in_the_future']} interactions are in the future, the last at {times['latest']}"
+    if statistics["decided_by_ties"]:
+        share = statistics["decided_by_ties"] / statistics["n_users"]
+        yield (
+            f"for {statistics['decided_by_ties']} of {statistics['n_users']} users ({share:.0%}) a draw among "
+            "interactions at the same time decided what is held out"
+        )
+
+
+def _items(statistics: Mapping[str, Any]) -> Iterator[str]:
+    records, pictures, total = statistics["records"], statistics["pictures"], statistics["n_items"]
+    if records["not_described"]:
+        unused = [
+            f", and nobody has had {records['never_had']} described ones, such as '{key}'"
+            for key in records["examples"]
+        ]
+        yield (
+            f"{total - records['described']} of {total} items have no record, such as '{records['not_described'][0]}'"
+            + "".join(unused[:1])
+        )
+    if pictures and pictures["unmatched"]:
+        yield (
+            f"{pictures['unmatched']} of {pictures['found']} pictures are of no item, such as '{pictures['listed'][0]}'"
+        )
+    without = statistics["without"]["image"]
+    if pictures and without["items"]:
+        yield f"{without['items']} of {total} items have no picture, such as '{without['examples'][0]}'"
+    for repair in ("images_not_found", "item_records_with_half_characters"):
+        if statistics["repairs"].get(repair):
+            yield f"{statistics['repairs'][repair]} {MENDED[repair]}"
