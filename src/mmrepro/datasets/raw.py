@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from mmrepro.columns import Columns
+from mmrepro.datasets.compressed import open_gzip
 from mmrepro.errors import MmreproError
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
@@ -84,9 +85,9 @@ def damaged(path: Path, error: Exception) -> MmreproError:
 
 
 def gzip_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a gzipped file; a truncated or damaged archive is an error that names it."""
+    """Yield the lines of a gzipped file; a damaged archive, or one without bounds, is an error that names it."""
     try:
-        with gzip.open(existing_file(path), "rb") as handle:
+        with open_gzip(existing_file(path)) as handle:
             yield from handle
     except DAMAGED as error:
         raise damaged(path, error) from None
