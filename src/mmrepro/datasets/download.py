@@ -17,6 +17,7 @@ import urllib3
 from tqdm import tqdm
 
 from mmrepro.errors import MmreproError
+from mmrepro.records.files import flush_to_disk
 
 T = TypeVar("T")
 
@@ -163,6 +164,7 @@ def download(session: requests.Session, url: str, part: Path, *, verifiable: boo
             "it goes on where it stopped, or set MMREPRO_MIRROR to a folder that holds the file"
         ) from None
     arriving.tag.unlink(missing_ok=True)
+    flush_to_disk(part)
     return arriving.sha256()
 
 

@@ -24,7 +24,7 @@ from mmrepro.datasets.image_files import MISSING, OK, STATUSES, UnusableImage, c
 from mmrepro.datasets.raw import RawDataset
 from mmrepro.datasets.readers import load_reader
 from mmrepro.errors import MmreproError
-from mmrepro.records.files import read_json, write_json, write_text
+from mmrepro.records.files import flush_to_disk, read_json, write_json, write_text
 
 __all__ = ["OK", "ImageEntry", "UnusableImage", "check_image", "download_images", "load_images", "open_image"]
 
@@ -186,6 +186,7 @@ class _Collector:
         try:
             download_small(self.sessions.session, url, part, LARGEST_BYTES, self.retry)
             final = self.folder / (name + decode_image(part, self.settings.smallest_side)[1])
+            flush_to_disk(part)
             part.replace(final)
         except Refused as refused:
             return ImageEntry(MISSING, reason=str(refused))
