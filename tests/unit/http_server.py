@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,6 +17,8 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
     cut_after: int | None = None
+    stream: Callable[[], Iterator[bytes]] | None = None
+    """Makes what is sent instead of `body`, without a length, until it ends or the client hangs up."""
 
 
 @dataclass
@@ -61,9 +63,14 @@ def _handler(server: Server) -> type[http.server.BaseHTTPRequestHandler]:
             self.send_response(206 if first else answer.status)
             if first:
                 self.send_header("Content-Range", f"bytes {first}-{len(answer.body) - 1}/{len(answer.body)}")
-            for name, value in {"Content-Length": str(len(answer.body) - first), **answer.headers}.items():
+            length = {} if answer.stream else {"Content-Length": str(len(answer.body) - first)}
+            for name, value in {**length, **answer.headers}.items():
                 self.send_header(name, value)
             self.end_headers()
+            if answer.stream:
+                for block in answer.stream():
+                    self.wfile.write(block)
+                return
             self.wfile.write(answer.body[first:][: answer.cut_after])
 
         def _first_byte(self, answer: Answer) -> int:

@@ -225,13 +225,14 @@ def test_range_beyond_the_end_is_mended(server: Server, tmp_path: Path, part: by
 
 
 @pytest.mark.parametrize(
-    ("known", "message"),
+    ("source", "known", "message"),
     [
-        ({"sha256": "0" * 64}, f"has SHA-256 {SHA256}, expected {'0' * 64}; get the file again"),
-        ({"bytes": 7}, f"has {len(CONTENT)} bytes, expected 7; get the file again"),
+        ("network", {"sha256": "0" * 64}, f"has SHA-256 {SHA256}, expected {'0' * 64}; get the file again"),
+        ("mirror", {"sha256": "0" * 64}, f"has SHA-256 {SHA256}, expected {'0' * 64}; get the file again"),
+        ("network", {"bytes": 400_000}, f"has {len(CONTENT)} bytes, expected 400000; get the file again"),
+        ("mirror", {"bytes": 7}, f"has {len(CONTENT)} bytes, expected 7; get the file again"),
     ],
 )
-@pytest.mark.parametrize("source", ["network", "mirror"])
 def test_wrong_content_is_removed(
     server: Server, tmp_path: Path, known: dict[str, object], message: str, source: str
 ) -> None:

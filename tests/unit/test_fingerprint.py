@@ -244,9 +244,9 @@ DECIDING = {
     "threads of the probe": ("evaluation/probe.py", "@torch_threads(1)", "@torch_threads(2)", {"probe"}),
     "the features that lists are compared by": ("evaluation/measure.py", "None if name == NO_FEATURES else", "None if True else",
                                                 {"measure"}),
-    "which error is raised": ("datasets/download.py", 'raise Refused(f"HTTP status {status}")',
+    "which error is raised": ("datasets/http.py", 'raise Refused(f"HTTP status {status}")',
                               'raise Interrupted(f"HTTP status {status}")', {"fetch", "images"}),
-    "what an error carries": ("datasets/download.py", '{status}", _retry_after(response))', '{status}", 0.0)',
+    "what an error carries": ("datasets/http.py", '{status}", _retry_after(response))', '{status}", 0.0)',
                               {"fetch", "images"}),
     "the type of a parameter": ("models/cm3.py", "    gamma: float", "    gamma: int", trained("cm3")),
 }  # fmt: skip

@@ -8,6 +8,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from http_server import Answer, Server, running_server
 from PIL import Image
 
 from mmrepro.config.dataset import DatasetConfig
-from mmrepro.datasets.download import Retry
+from mmrepro.datasets.http import SLOWEST, Retry
 from mmrepro.datasets.image_download import (
     ImageEntry,
     UnusableImage,
@@ -240,7 +241,7 @@ def test_every_fate_of_an_image_is_listed(server: Server, tmp_path: Path) -> Non
         "busy": ("ok", "images/busy.png"),
         "slow": ("ok", "images/slow.png"),
         "cut": ("ok", "images/cut.jpg"),
-        "always-cut": ("missing", "gave up: ChunkedEncodingError"),
+        "always-cut": ("missing", "gave up: ProtocolError"),
         "always-busy": ("missing", "gave up: HTTP status 503"),
         "html": ("not an image", "no image format is recognised"),
         "tiny": ("too small", "1 x 1 pixels"),
@@ -340,6 +341,23 @@ def test_dead_network_stops_the_download_early(tmp_path: Path) -> None:
     with pytest.raises(MmreproError, match=r"'shop': 100 images in a row failed, .*ConnectionError; check the network"):
         download_images(config, raw, Retry(attempts=1))
     assert not (raw / "IMAGES.json").exists()
+
+
+def test_trickling_image_is_given_up(server: Server, tmp_path: Path) -> None:
+    def trickle() -> Iterator[bytes]:
+        for byte in JPEG:
+            yield bytes([byte])
+            time.sleep(0.02)
+
+    server.answers = {"/slow": [Answer(stream=trickle)], "/endless": [Answer(stream=lambda: repeat(bytes(100_000)))]}
+    raw = tmp_path / "raw"
+    config = shop(raw, {name: f"{server.url}/{name}" for name in ("slow", "endless")})
+    download_images(config, raw, Retry(attempts=2, base_delay=0.01, timeout=0.1))
+    assert listed(raw)["slow"][1] in (
+        "gave up: the answer is too slow",
+        f"gave up: the answer is slower than {SLOWEST} bytes a second",
+    )
+    assert listed(raw)["endless"] == ("missing", "more than 33554432 bytes")
 
 
 @pytest.mark.slow

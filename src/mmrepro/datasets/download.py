@@ -1,130 +1,43 @@
-"""Files over HTTP: retried with patience; large ones resumed and hashed as they arrive, small ones bounded."""
+"""Files over HTTP, bounded: large ones resumed and hashed as they arrive, small ones whole."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
 import requests
-import urllib3
 from tqdm import tqdm
 
+from mmrepro.datasets.http import (
+    BLOCK,
+    GaveUp,
+    Interrupted,
+    Refused,
+    Retry,
+    blocks,
+    check_status,
+    persist,
+    start_of,
+)
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import flush_to_disk
 
-T = TypeVar("T")
+__all__ = ["Retry", "download", "download_small"]
 
-BLOCK = 64 * 1024
-OVERLOADED = (408, 425, 429)
-LONGEST_WAIT = 120.0
-"""Seconds; a server that asks for more patience is asked again after these."""
+LARGEST_BYTES = 256 * 1024**3
+"""Bound of a file whose size is not stated: far above any data set, below what fills a disk unseen."""
 
-UNUSABLE_ADDRESS = (
-    requests.exceptions.InvalidURL,
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.MissingSchema,
-    requests.exceptions.TooManyRedirects,
-)
+PAGE = re.compile(rb"(\xef\xbb\xbf|\xff\xfe|\xfe\xff)?\s*<(!doctype\s+html|html)\b", re.IGNORECASE)
+PAGE_NAMES = (".html", ".htm")
 
 
-@dataclass(frozen=True)
-class Retry:
-    """How patient a download is.
-
-    Attributes
-    ----------
-    attempts
-        Number of requests before giving up.
-    base_delay
-        Seconds before the second request; doubled before each further one, or what the server asks for if more.
-    timeout
-        Seconds without a byte after which a request counts as failed.
-    """
-
-    attempts: int = 5
-    base_delay: float = 1.0
-    timeout: float = 60.0
-
-
-class Interrupted(Exception):
-    """An answer that another request may better, after `wait` seconds."""
-
-    def __init__(self, problem: str, wait: float = 0.0) -> None:
-        super().__init__(problem)
-        self.wait = wait
-
-
-class Refused(Exception):
-    """An answer that no further request changes."""
-
-
-class GaveUp(Exception):
-    """Every attempt failed; the message is the last problem, `kind` the same without addresses."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(" ".join(str(error).split()) or type(error).__name__)
-        self.kind = str(error) if isinstance(error, Interrupted) else type(error).__name__
-
-
-def persist(ask: Callable[[], T], retry: Retry) -> T:
-    """Call `ask` until it returns.
-
-    Parameters
-    ----------
-    ask
-        One request; raises `Interrupted`, or an error of requests or urllib3, when it is worth another.
-    retry
-        Number of attempts and their delays.
-
-    Raises
-    ------
-    Refused
-        As `ask` raises it, or for an address that cannot be asked.
-    GaveUp
-        After the last attempt.
-    """
-    attempt = 1
-    while True:
-        try:
-            return ask()
-        except UNUSABLE_ADDRESS as error:
-            raise Refused(f"the address cannot be used: {type(error).__name__}") from None
-        except (Interrupted, requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            if attempt == retry.attempts:
-                raise GaveUp(error) from None
-            wait = error.wait if isinstance(error, Interrupted) else 0.0
-        time.sleep(max(retry.base_delay * 2 ** (attempt - 1), wait))
-        attempt += 1
-
-
-def check_status(response: requests.Response) -> None:
-    """Raise `Interrupted` or `Refused` unless the answer is the file or a part of it."""
-    status = response.status_code
-    if status >= 500 or status in OVERLOADED:
-        raise Interrupted(f"HTTP status {status}", _retry_after(response))
-    if status not in (200, 206):
-        raise Refused(f"HTTP status {status}")
-
-
-def _retry_after(response: requests.Response) -> float:
-    """Seconds that the server asks for, 0 to `LONGEST_WAIT`."""
-    value = response.headers.get("Retry-After", "")
-    try:
-        date = None if value.isdecimal() else parsedate_to_datetime(value)
-        seconds = float(value) if date is None else (date - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):  # absent, malformed, or without a time zone
-        return 0.0
-    return min(max(seconds, 0.0), LONGEST_WAIT)
-
-
-def download(session: requests.Session, url: str, part: Path, *, verifiable: bool, retry: Retry) -> str:
+def download(
+    session: requests.Session, url: str, part: Path, *, size: int | None, verifiable: bool, retry: Retry
+) -> str:
     """Download a file to `part`, going on where an earlier call stopped.
 
     What an earlier call left is only continued when the result can be trusted: the server's entity tag (or else its
@@ -137,7 +50,9 @@ def download(session: requests.Session, url: str, part: Path, *, verifiable: boo
     url
         Address of the file, http or https.
     part
-        Where it arrives. After an error it is kept, with the entity tag beside it.
+        Where it arrives, `<name>.part`. After an interruption it is kept, with the entity tag beside it.
+    size
+        Bytes that the configuration states; more are not written. None: unknown, at most `LARGEST_BYTES`.
     verifiable
         Whether the caller knows the file's hash.
     retry
@@ -146,14 +61,16 @@ def download(session: requests.Session, url: str, part: Path, *, verifiable: boo
     Returns
     -------
     str
-        SHA-256 of the file, taken while it was written; what an earlier call left is read once.
+        SHA-256 of the file, taken while it was written; what an earlier call left is read once. The file is on disk,
+        ready to be renamed.
 
     Raises
     ------
     MmreproError
-        When the server refuses the file, answers with a web page instead, or every attempt failed.
+        When the server refuses the file, answers with nothing, a web page or more than `size` bytes instead,
+        or every attempt failed.
     """
-    arriving = _Part(part)
+    arriving = _Part(part, size)
     try:
         persist(lambda: _request(session, url, arriving, verifiable, retry.timeout), retry)
     except Refused as refused:
@@ -171,10 +88,34 @@ def download(session: requests.Session, url: str, part: Path, *, verifiable: boo
 class _Part:
     """A file that arrives, with the hash of what is there."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, size: int | None) -> None:
+        self.path, self.size = path, size
+        self.name = path.name.removesuffix(".part")
         self.tag = path.with_name(path.name + ".etag")
         self.restart()
+
+    def arrived(self) -> int:
+        """Bytes that an earlier request left; more than may be are dropped."""
+        found = self.path.stat().st_size if self.path.exists() else 0
+        if self.size is not None and found > self.size:
+            self.discard()
+            return 0
+        return found
+
+    def discard(self) -> None:
+        """Remove what is there."""
+        self.path.unlink(missing_ok=True)
+        self.tag.unlink(missing_ok=True)
+
+    def check_size(self, arrived: int) -> None:
+        """Refuse more bytes than may be."""
+        limit = LARGEST_BYTES if self.size is None else self.size
+        if arrived > limit:
+            self.discard()
+            stated = (
+                f"at most {limit} are taken" if self.size is None else f"`bytes` states {limit}; correct it if wrong"
+            )
+            raise Refused(f"{arrived} bytes arrived and {stated}")
 
     def restart(self) -> None:
         """Count from the first byte again."""
@@ -197,8 +138,10 @@ class _Part:
 
 def _request(session: requests.Session, url: str, part: _Part, verifiable: bool, timeout: float) -> None:
     """Ask once for what is missing of the file."""
+    offset = part.arrived()
     known_tag = part.tag.read_text() if part.tag.exists() else None
-    offset = part.path.stat().st_size if part.path.exists() and (verifiable or known_tag) else 0
+    if not (verifiable or known_tag):
+        offset = 0
     headers = {"Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
@@ -212,17 +155,26 @@ def _request(session: requests.Session, url: str, part: _Part, verifiable: bool,
             part.path.unlink(missing_ok=True)
             raise Interrupted("the partial file does not belong to the server's; starting again")
         check_status(response)
-        _refuse_page(response)
+        offset = offset if status == 206 else 0
+        length = response.raw.length_remaining  # None where the server states none, or no number
+        body = blocks(response, timeout)
+        if not offset:
+            start = start_of(body)
+            _refuse_page(response, start, part.name)
+            body = chain([start], body)
         _save_tag(response, part.tag)
-        _save_body(response, part, offset if status == 206 else 0)
+        _save_body(body, part, offset, None if length is None else offset + length)
 
 
-def _refuse_page(response: requests.Response) -> None:
-    """A log-in, quota or error page that is sent as if it were the file."""
-    if not response.headers.get("Content-Type", "").startswith("text/html"):
+def _refuse_page(response: requests.Response, start: bytes, name: str) -> None:
+    """Nothing, or a log-in, quota or error page that is sent as if it were the file."""
+    if not start:
+        raise Refused("the answer is empty")
+    declared = response.headers.get("Content-Type", "").startswith("text/html")
+    begins = PAGE.match(start.replace(b"\0", b""))  # of UTF-16
+    if name.lower().endswith(PAGE_NAMES) or not (declared or begins):
         return
-    start = next(response.iter_content(BLOCK), b"").decode("utf-8", "replace")
-    title = re.search(r"<title[^>]*>(.*?)</title>", start, re.IGNORECASE | re.DOTALL)
+    title = re.search(r"<title[^>]*>(.*?)</title>", start.decode("utf-8", "replace"), re.IGNORECASE | re.DOTALL)
     raise Refused(f"a web page instead of the file: {' '.join(title[1].split()) if title else 'without a title'}")
 
 
@@ -237,28 +189,23 @@ def _save_tag(response: requests.Response, tag: Path) -> None:
         tag.unlink(missing_ok=True)
 
 
-def _save_body(response: requests.Response, part: _Part, offset: int) -> None:
+def _save_body(body: Iterator[bytes], part: _Part, offset: int, total: int | None) -> None:
     """Append the body to the first `offset` bytes of the partial file."""
-    length = response.headers.get("Content-Length")
-    expected = None if length is None else int(length)
-    received = 0
-    name = part.path.name.removesuffix(".part")
-    total = None if expected is None else offset + expected
+    arrived = offset
     if offset:
         part.sha256()  # reads what an earlier call left, before more is appended
     else:
         part.restart()
     with (
         part.path.open("ab" if offset else "wb") as handle,
-        tqdm(desc=name, total=total, initial=offset, unit="B", unit_scale=True, disable=None) as progress,
+        tqdm(desc=part.name, total=total, initial=offset, unit="B", unit_scale=True, disable=None) as progress,
     ):
-        for block in response.raw.stream(BLOCK, decode_content=False):
+        for block in body:
+            arrived += len(block)
+            part.check_size(arrived)
             handle.write(block)
             part.add(block)
-            received += len(block)
             progress.update(len(block))
-    if expected is not None and received != expected:
-        raise Interrupted(f"the answer ended after {received} of {expected} bytes")
 
 
 def download_small(session: requests.Session, url: str, path: Path, largest: int, retry: Retry) -> None:
@@ -280,17 +227,17 @@ def download_small(session: requests.Session, url: str, path: Path, largest: int
     Raises
     ------
     Refused
-        When the server refuses the file, or it is larger than `largest`.
+        When the server refuses the file or sends more than `largest` bytes.
     GaveUp
         When every attempt failed.
     """
 
-    def ask() -> None:
+    def obtain() -> None:
         deadline = time.monotonic() + 10 * retry.timeout
         received = 0
         with session.get(url, stream=True, timeout=retry.timeout) as response, path.open("wb") as handle:
             check_status(response)
-            for block in response.iter_content(BLOCK):  # raises when the answer ends early
+            for block in blocks(response, retry.timeout, decode=True):
                 received += len(block)
                 if received > largest:
                     raise Refused(f"more than {largest} bytes")
@@ -298,4 +245,4 @@ def download_small(session: requests.Session, url: str, path: Path, largest: int
                     raise Interrupted("the answer is too slow")
                 handle.write(block)
 
-    persist(ask, retry)
+    persist(obtain, retry)

@@ -109,7 +109,8 @@ def _download_all(config: DatasetConfig, sources: list[RawFile], output: Path, r
             """Download to `part` and return the SHA-256."""
             url = str(source.url)
             address = drive.address(url) if url.startswith(SCHEME) else url
-            return download(session, address, part, verifiable=source.sha256 is not None, retry=retry)
+            known = source.sha256 is not None
+            return download(session, address, part, size=source.bytes, verifiable=known, retry=retry)
 
         return [_download(config, source, output, obtain) for source in sources]
 

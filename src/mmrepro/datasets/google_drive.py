@@ -13,11 +13,23 @@ from dataclasses import dataclass
 
 import requests
 
-from mmrepro.datasets.download import GaveUp, Interrupted, Refused, Retry, check_status, persist
+from mmrepro.datasets.http import (
+    GaveUp,
+    Interrupted,
+    Refused,
+    Retry,
+    blocks,
+    check_status,
+    persist,
+    start_of,
+)
 from mmrepro.errors import MmreproError
 
 SCHEME = "gdrive://"
 SHOWN = 20
+LARGEST_PAGE = 4 * 1024**2
+"""Bytes of a page that are read."""
+
 MIRROR = "set MMREPRO_MIRROR to a folder that holds the file"
 
 
@@ -81,8 +93,9 @@ class GoogleDrive:
             check_status(response)
             if "Content-Disposition" in response.headers:
                 return response.url
+            page = start_of(blocks(response, self.retry.timeout, decode=True), LARGEST_PAGE)
             try:
-                return get_url_from_gdrive_confirmation(response.text)
+                return get_url_from_gdrive_confirmation(page.decode("utf-8", "replace"))
             except FileURLRetrievalError as error:
                 raise Refused(_plain(error)) from None
 

@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from mmrepro.columns import IMAGE_URL, Columns
 from mmrepro.config.dataset import DatasetConfig, Images
-from mmrepro.datasets.download import GaveUp, Refused, Retry, download_small
+from mmrepro.datasets.download import download_small
 from mmrepro.datasets.filters import PAIR, k_core
+from mmrepro.datasets.http import GaveUp, Refused, Retry
 from mmrepro.datasets.image_files import MISSING, OK, STATUSES, UnusableImage, check_image, decode_image, open_image
 from mmrepro.datasets.raw import RawDataset
 from mmrepro.datasets.readers import load_reader
