@@ -162,6 +162,21 @@ def test_quota_page_behind_the_scan_page_is_not_taken_for_the_file(drive: Server
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("http://drive.usercontent.google.com/download", "redirected from https down to http"),
+        ("https://169.254.169.254/download", r"redirected to '169\.254\.169\.254', a private address"),
+        ("file:///download", "redirected to 'file:', which is neither http nor https"),
+    ],
+)
+def test_page_leads_no_further_than_a_redirect_may(drive: Server, tmp_path: Path, address: str, problem: str) -> None:
+    form = SCAN_PAGE.body.decode().replace("https://drive.usercontent.google.com/download", address)
+    drive.answers[entrance(VECTORS)] = [page(form)]
+    with pytest.raises(MmreproError, match=rf"image_feat\.npy: refused by Google Drive \({problem}"):
+        fetch(dataset("baby/image_feat.npy"), tmp_path, None, RETRY)
+
+
 def test_passing_faults_of_every_step_are_retried(drive: Server, tmp_path: Path) -> None:
     for path in (listing(ROOT), entrance(VECTORS), BEHIND):
         drive.answers[path].insert(0, page("busy", 503))

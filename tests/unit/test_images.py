@@ -10,13 +10,15 @@ import zlib
 from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from http_server import Answer, Server, running_server
 from PIL import Image
 
-from mmrepro.config.dataset import DatasetConfig
+from mmrepro.config.dataset import DatasetConfig, Images
+from mmrepro.datasets import http
 from mmrepro.datasets.http import SLOWEST, Retry
 from mmrepro.datasets.image_download import (
     ImageEntry,
@@ -200,7 +202,7 @@ def shop(raw: Path, addresses: dict[str, str], **images: int) -> DatasetConfig:
     (raw / "rows.csv").write_text("\n".join(["user,item", *rows, "u,rare", "u,rare"]))
     (raw / "items.csv").write_text("\n".join(["item,url", *(f"{i},{u}" for i, u in addresses.items()), "rare,x"]))
     options = {"interactions_file": "rows.csv", "items_file": "items.csv", "image_column": "url"}
-    settings = {"connections": 3, "smallest_side": 16, **images}
+    settings = {"connections": 3, "smallest_side": 16, "private_addresses": True, **images}
     about = {"dataset": "shop", "title": "Shop", "folder": "shop", "licence": "none", "k_core": 2}
     return DatasetConfig.model_validate({**about, "reader": "tabular", "options": options, "images": settings})
 
@@ -341,6 +343,42 @@ def test_dead_network_stops_the_download_early(tmp_path: Path) -> None:
     with pytest.raises(MmreproError, match=r"'shop': 100 images in a row failed, .*ConnectionError; check the network"):
         download_images(config, raw, Retry(attempts=1))
     assert not (raw / "IMAGES.json").exists()
+
+
+def test_private_address_is_not_asked_unless_the_configuration_says_so(server: Server, tmp_path: Path) -> None:
+    server.answers = {"/a": [Answer(JPEG)]}
+    raw = tmp_path / "raw"
+    addresses = {"a": f"{server.url}/a", "b": "http://169.254.169.254/latest/meta-data", "c": "http://localhost/c"}
+    download_images(shop(raw, addresses, private_addresses=False), raw, RETRY)
+    assert set(listed(raw).values()) == {("missing", "a private address (images: private_addresses)")}
+    assert server.asked == []
+    download_images(shop(raw, {"a": addresses["a"], "none": ""}), raw, RETRY)
+    assert listed(raw) == {"a": ("ok", "images/a.jpg"), "none": ("missing", "no address")}
+
+
+def test_private_addresses_are_off_unless_said() -> None:
+    assert not Images().private_addresses
+
+
+def test_image_is_not_led_into_a_private_network(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = {"localhost": ["93.184.216.34"], "127.0.0.1": ["127.0.0.1"]}
+    monkeypatch.setattr(http, "addresses", lambda url: judged[str(urlsplit(url).hostname)])
+    server.answers = {
+        "/a": [Answer(status=302, headers={"Location": f"{server.url}/inside"})],
+        "/b": [Answer(status=302, headers={"Location": "file:///etc/passwd"})],
+        "/c": [Answer(JPEG)],
+    }
+    raw = tmp_path / "raw"
+    public = server.url.replace("127.0.0.1", "localhost")
+    download_images(shop(raw, {key: f"{public}/{key}" for key in "abc"}, private_addresses=False), raw, RETRY)
+    assert listed(raw) == {
+        "a": ("missing", "a private address (images: private_addresses)"),
+        "b": ("missing", "redirected to 'file:', which is neither http nor https"),
+        "c": ("ok", "images/c.jpg"),
+    }
+    assert "/inside" not in server.asked
 
 
 def test_trickling_image_is_given_up(server: Server, tmp_path: Path) -> None:

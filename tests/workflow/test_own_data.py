@@ -17,7 +17,7 @@ N_USERS, N_ITEMS = 12, 8
 DATASET = {
     "dataset": "shop", "title": "My shop", "reader": "tabular", "folder": "shop", "licence": "my own",
     "files": [{"name": "purchases.csv"}, {"name": "products.csv"}],
-    "images": {}, "drop_items_without": ["image"],
+    "images": {"private_addresses": True}, "drop_items_without": ["image"],
     "options": {
         "interactions_file": "purchases.csv", "items_file": "products.csv", "title_column": "name",
         "image_column": "picture",

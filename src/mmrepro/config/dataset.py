@@ -45,6 +45,10 @@ class Images(Strict):
     connections: int = Field(8, ge=1, le=64, description="open at the same time")
     attempts: int = Field(4, ge=1, description="requests for one image before it counts as missing")
     smallest_side: int = Field(16, ge=1, description="pixels; a smaller image is a placeholder and counts as too small")
+    private_addresses: bool = Field(
+        False,
+        description="urls may name addresses of this machine and of private networks; false: such an image is missing",
+    )
 
 
 SplitKind = Literal["published", "random-per-user", "time-per-user", "global-time", "leave-one-out"]

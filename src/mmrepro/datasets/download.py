@@ -20,6 +20,7 @@ from mmrepro.datasets.http import (
     Retry,
     blocks,
     check_status,
+    open_url,
     persist,
     start_of,
 )
@@ -67,8 +68,8 @@ def download(
     Raises
     ------
     MmreproError
-        When the server refuses the file, answers with nothing, a web page or more than `size` bytes instead,
-        or every attempt failed.
+        When the server refuses the file, leads to an address that is not followed, answers with nothing, a web page or
+        more than `size` bytes instead, or every attempt failed.
     """
     arriving = _Part(part, size)
     try:
@@ -147,7 +148,7 @@ def _request(session: requests.Session, url: str, part: _Part, verifiable: bool,
         headers["Range"] = f"bytes={offset}-"
         if known_tag:
             headers["If-Range"] = known_tag
-    with session.get(url, headers=headers, stream=True, timeout=timeout) as response:
+    with open_url(session, url, timeout, headers=headers) as response:
         status, content_range = response.status_code, response.headers.get("Content-Range", "")
         if status == 416 and offset and content_range == f"bytes */{offset}":
             return
@@ -208,7 +209,9 @@ def _save_body(body: Iterator[bytes], part: _Part, offset: int, total: int | Non
             progress.update(len(block))
 
 
-def download_small(session: requests.Session, url: str, path: Path, largest: int, retry: Retry) -> None:
+def download_small(
+    session: requests.Session, url: str, path: Path, largest: int, retry: Retry, *, private: bool = False
+) -> None:
     """Download a small file whole; nothing is resumed.
 
     Parameters
@@ -223,11 +226,15 @@ def download_small(session: requests.Session, url: str, path: Path, largest: int
         Bytes after which the answer is refused.
     retry
         Number of attempts and their delays; an answer that takes ten times `retry.timeout` is too slow.
+    private
+        Whether the address may be one of a private network.
 
     Raises
     ------
+    PrivateAddress
+        For such an address where it may not be.
     Refused
-        When the server refuses the file or sends more than `largest` bytes.
+        When the server refuses the file, leads to an address that is not followed, or sends more than `largest` bytes.
     GaveUp
         When every attempt failed.
     """
@@ -235,7 +242,7 @@ def download_small(session: requests.Session, url: str, path: Path, largest: int
     def obtain() -> None:
         deadline = time.monotonic() + 10 * retry.timeout
         received = 0
-        with session.get(url, stream=True, timeout=retry.timeout) as response, path.open("wb") as handle:
+        with open_url(session, url, retry.timeout, private=private) as response, path.open("wb") as handle:
             check_status(response)
             for block in blocks(response, retry.timeout, decode=True):
                 received += len(block)

@@ -20,6 +20,8 @@ from mmrepro.datasets.http import (
     Retry,
     blocks,
     check_status,
+    follow,
+    open_url,
     persist,
     start_of,
 )
@@ -84,20 +86,24 @@ class GoogleDrive:
             ) from None
 
     def _direct_address(self, file: DriveFile) -> str:
-        """The address behind the page that Drive shows before a file too large for its virus scan."""
+        """The address behind the page that Drive shows before a file too large for its virus scan.
+
+        The page leads no further than a redirect may.
+        """
         from gdown.download import get_url_from_gdrive_confirmation
         from gdown.exceptions import FileURLRetrievalError
 
         url = f"https://drive.google.com/uc?id={file.id}&export=download"
-        with self.session.get(url, stream=True, timeout=self.retry.timeout) as response:
+        with open_url(self.session, url, self.retry.timeout) as response:
             check_status(response)
             if "Content-Disposition" in response.headers:
                 return response.url
             page = start_of(blocks(response, self.retry.timeout, decode=True), LARGEST_PAGE)
             try:
-                return get_url_from_gdrive_confirmation(page.decode("utf-8", "replace"))
+                address = get_url_from_gdrive_confirmation(page.decode("utf-8", "replace"))
             except FileURLRetrievalError as error:
                 raise Refused(_plain(error)) from None
+        return follow(url, address, private=False)
 
 
 def _list_folder(folder: str, timeout: float) -> list[DriveFile]:

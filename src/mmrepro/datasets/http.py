@@ -1,9 +1,9 @@
-"""Requests over HTTP: retried with patience, bodies read at no less than a rate."""
+"""Requests over HTTP: retried with patience, redirects checked one by one, bodies read at no less than a rate."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import requests
 import urllib3
+
+from mmrepro.datasets.addresses import addresses, is_private, prepared, split
 
 T = TypeVar("T")
 
@@ -64,6 +66,10 @@ class Refused(Exception):
     """An answer that no further request changes."""
 
 
+class PrivateAddress(Refused):
+    """An address inside a private network where only a public one may stand."""
+
+
 class GaveUp(Exception):
     """Every attempt failed; the message is the last problem, `kind` the same without addresses."""
 
@@ -101,6 +107,105 @@ def persist(ask: Callable[[], T], retry: Retry) -> T:
             wait = error.wait if isinstance(error, Interrupted) else 0.0
         time.sleep(max(retry.base_delay * 2 ** (attempt - 1), wait))
         attempt += 1
+
+
+def open_url(
+    session: requests.Session,
+    url: str,
+    timeout: float,
+    *,
+    headers: Mapping[str, str] | None = None,
+    private: bool = True,
+) -> requests.Response:
+    """Ask once for an address and follow its redirects, each checked before it is asked.
+
+    Names are resolved for the check and once more for the connection; a name that means another address a moment
+    later is not noticed.
+
+    Parameters
+    ----------
+    session
+        Connections and cookies.
+    url
+        The address.
+    timeout
+        Seconds without a byte after which the request counts as failed.
+    headers
+        Sent with the request and with those that its redirects lead to.
+    private
+        Whether the address may be one of a private network; if it is, its redirects may lead there too.
+
+    Returns
+    -------
+    requests.Response
+        The answer, its body not read yet; the caller closes it.
+
+    Raises
+    ------
+    PrivateAddress
+        For such an address where it may not be.
+    Refused
+        For a redirect to another scheme than http and https, or from https to http.
+    """
+    url = prepared(url)
+    found = [is_private(address) for address in addresses(url)]
+    if any(found) and not private:
+        raise PrivateAddress("a private address")
+    private = bool(found) and all(found)
+    for _ in range(session.max_redirects + 1):
+        response, target = _answer(session, url, timeout, headers)
+        if target is None:
+            return response
+        response.close()
+        url = follow(url, target, private=private)
+    raise requests.exceptions.TooManyRedirects(f"more than {session.max_redirects} redirects")
+
+
+def _answer(
+    session: requests.Session, url: str, timeout: float, headers: Mapping[str, str] | None
+) -> tuple[requests.Response, str | None]:
+    """What an address answers, its body not read yet, and where it leads."""
+    targets = []
+
+    def take(response: requests.Response, **_: object) -> None:
+        """Hide a redirect from requests, which would prepare it and read this answer's body, however long."""
+        if response.is_redirect:
+            targets.append(response.headers.pop("Location").encode("latin-1").decode("utf-8", "replace"))
+
+    response = session.get(
+        url, headers=headers, stream=True, timeout=timeout, allow_redirects=False, hooks={"response": take}
+    )
+    return response, targets[0] if targets else None
+
+
+def follow(url: str, target: str, *, private: bool) -> str:
+    """Return the address that an answer leads to.
+
+    Parameters
+    ----------
+    url
+        The address that answered.
+    target
+        Where it leads, possibly relative to `url`.
+    private
+        Whether it may lead into a private network.
+
+    Raises
+    ------
+    PrivateAddress
+        For an address in a private network where `private` is false.
+    Refused
+        For another scheme than http and https, and for http after https.
+    """
+    parts = split(target, base=url)
+    if parts.scheme not in ("http", "https"):
+        raise Refused(f"redirected to '{parts.scheme}:', which is neither http nor https")
+    if parts.scheme == "http" and split(url).scheme == "https":
+        raise Refused(f"redirected from https down to http, host '{parts.hostname}'")
+    address = prepared(parts.geturl())
+    if not private and any(map(is_private, addresses(address))):
+        raise PrivateAddress(f"redirected to '{parts.hostname}', a private address")
+    return address
 
 
 def check_status(response: requests.Response) -> None:

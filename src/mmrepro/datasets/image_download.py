@@ -20,7 +20,7 @@ from mmrepro.columns import IMAGE_URL, Columns
 from mmrepro.config.dataset import DatasetConfig, Images
 from mmrepro.datasets.download import download_small
 from mmrepro.datasets.filters import PAIR, k_core
-from mmrepro.datasets.http import GaveUp, Refused, Retry
+from mmrepro.datasets.http import GaveUp, PrivateAddress, Refused, Retry
 from mmrepro.datasets.image_files import MISSING, OK, STATUSES, UnusableImage, check_image, decode_image, open_image
 from mmrepro.datasets.raw import RawDataset
 from mmrepro.datasets.readers import load_reader
@@ -38,6 +38,10 @@ GAVE_UP = "gave up: "
 """Begins the reason of a failure that another time may not have: such an image is asked for again."""
 
 NO_ADDRESS = "no address"
+PRIVATE_ADDRESS = "a private address (images: private_addresses)"
+NOT_ASKED = (NO_ADDRESS, PRIVATE_ADDRESS)
+"""Reasons that the data set or its configuration takes away; the image itself was never asked for."""
+
 FAILURES_IN_A_ROW = 100
 """After so many the network is to blame, not the images."""
 
@@ -68,7 +72,7 @@ class ImageEntry:
     @property
     def is_final(self) -> bool:
         """Whether the image need not be asked for again."""
-        return self.status != OK and self.reason != NO_ADDRESS and not self.gave_up
+        return self.status != OK and self.reason not in NOT_ASKED and not self.gave_up
 
     def to_json(self) -> dict[str, str]:
         """Return the fields that are not None."""
@@ -185,10 +189,13 @@ class _Collector:
         if not hasattr(self.sessions, "session"):
             self.sessions.session = requests.Session()
         try:
-            download_small(self.sessions.session, url, part, LARGEST_BYTES, self.retry)
+            private = self.settings.private_addresses
+            download_small(self.sessions.session, url, part, LARGEST_BYTES, self.retry, private=private)
             final = self.folder / (name + decode_image(part, self.settings.smallest_side)[1])
             flush_to_disk(part)
             part.replace(final)
+        except PrivateAddress:
+            return ImageEntry(MISSING, reason=PRIVATE_ADDRESS)
         except Refused as refused:
             return ImageEntry(MISSING, reason=str(refused))
         except GaveUp as problem:
