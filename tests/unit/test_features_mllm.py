@@ -9,6 +9,7 @@ from features_hand_made import feature_set, make_items, write_images
 from features_tiny_model import save_tiny_model
 from PIL import Image
 
+from mmrepro.datasets.image_files import open_image
 from mmrepro.errors import MmreproError
 from mmrepro.features.encoders import mllm
 from mmrepro.features.extract import extract
@@ -52,7 +53,7 @@ def by_hand(folder: Path, title: str, image: Path | None) -> str:
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder)
     text = f"USER: {'<image>' if image else ''}describe {title} in {{words}}: ASSISTANT:"
-    given = {"images": Image.open(image).convert("RGB")} if image else {}
+    given = {"images": open_image(image)} if image else {}
     inputs = processor(text=text, return_tensors="pt", **given)
     output = model.generate(**inputs, max_new_tokens=6, do_sample=False)
     return str(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)).strip()
