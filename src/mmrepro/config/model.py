@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from mmrepro.config.base import Name, Strict, nearest
 from mmrepro.errors import MmreproError
+from mmrepro.records.files import read_object
 
 
 class ModelConfig(Strict):
@@ -57,12 +57,13 @@ class ModelSchema(BaseModel):
         Raises
         ------
         MmreproError
-            When there is none; schemas are made by `make schema`.
+            When there is none, or it is damaged; schemas are made by `make schema`.
         """
         path = folder / f"{model}.json"
-        if not path.is_file():
+        found = read_object(path, "run `make schema`")
+        if found is None:
             raise MmreproError(f"{path}: no such file; run `make schema`")
-        return cls.model_validate({**json.loads(path.read_text()), "model": model})
+        return cls.model_validate({**found, "model": model})
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from mmrepro.errors import MmreproError
 from mmrepro.evaluation.lists import lists_of_rows
 from mmrepro.evaluation.metrics import METRICS, Content, Measured, means
 from mmrepro.features.matrix import FeatureMatrix, present_items
-from mmrepro.records.files import atomic_path, file_sha256, read_object, write_json
+from mmrepro.records.files import atomic_path, file_sha256, read_object, read_table, write_json
 from mmrepro.study.layout import NO_FEATURES, Layout
 
 if TYPE_CHECKING:
@@ -90,15 +90,7 @@ def _measure_run(
     record = read_object(folder / "run.json") or {}
     if record.get("data", {}).get("interactions") != dataset.content_hash:
         raise MmreproError(f"{folder}: made from other data than the prepared ones; run the study again")
-    path = folder / "lists.parquet"
-    if not path.is_file():
-        raise MmreproError(f"{path}: no such file; delete its folder and run the study again")
-    try:
-        rows = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise MmreproError(
-            f"{path}: {' '.join(str(error).split())[:99]}; delete its folder and run the study again"
-        ) from None
+    rows = read_table(folder / "lists.parquet")
     found: dict[str, dict[str, float | None]] = {}
     frames = []
     for split in MEASURED:

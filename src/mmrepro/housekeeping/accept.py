@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrepro.errors import MmreproError
-from mmrepro.records.files import read_json, write_json
+from mmrepro.records.files import read_object, read_table, write_json
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Plan, PlannedRun, complete
 
@@ -41,8 +41,8 @@ def accept(plan: Plan, study_file: Path, root: Path) -> str:
     """
     stale: dict[str, list[tuple[PlannedRun, dict[str, Any]]]] = {}
     for run in plan.trainings:
-        path = root / run.record
-        if path.is_file() and (record := read_json(path))["code"] != run.code:
+        record = read_object(root / run.record)
+        if record is not None and record.get("code") != run.code:
             stale.setdefault(run.spec.model, []).append((run, record))
     for runs in stale.values():
         _require_same(*min(runs, key=lambda pair: pair[1]["wall_seconds"]), root)
@@ -67,7 +67,7 @@ def _require_same(run: PlannedRun, record: dict[str, Any], root: Path) -> None:
     features = root / Layout.features(spec.dataset, spec.features) if spec.features else None
     with tempfile.TemporaryDirectory() as folder:
         train(spec, run.seed, root / Layout.prepared(spec.dataset), features, Path(folder))
-        again = read_json(Path(folder) / "run.json")
+        again = read_object(Path(folder) / "run.json") or {}
         for key in ("best_epoch", "epochs", "valid"):
             if again.get(key) != record.get(key):
                 raise MmreproError(
@@ -82,10 +82,9 @@ def _require_same(run: PlannedRun, record: dict[str, Any], root: Path) -> None:
 
 def _same_results(first: Path, second: Path) -> bool:
     """Whether lists and parameters of two folders are the same bit for bit."""
-    import pandas as pd
     import torch
 
-    lists, again = (pd.read_parquet(folder / "lists.parquet") for folder in (first, second))
+    lists, again = (read_table(folder / "lists.parquet") for folder in (first, second))
     if not lists.equals(again):
         return False
     a, b = (torch.load(folder / "model.pt", weights_only=True) for folder in (first, second))

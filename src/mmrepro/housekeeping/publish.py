@@ -109,15 +109,14 @@ def show(folder: Path, current_code: Mapping[str, str] | None = None) -> str:
     Raises
     ------
     MmreproError
-        When the folder holds no tables.
+        When the folder holds no tables, or a damaged summary.
     """
-    try:
-        written = json.loads((folder / SUMMARY).read_text())
-        text = (folder / "tables/main.md").read_text()
-    except (FileNotFoundError, NotADirectoryError):
+    written, main = read_object(folder / SUMMARY), folder / "tables/main.md"
+    if written is None or not main.is_file():
         valid = ", ".join(sorted(path.parent.name for path in folder.parent.glob(f"*/{SUMMARY}")))
-        raise MmreproError(f"{folder}: no tables there; folders with tables beside it: {valid or 'none'}") from None
-    recorded, watch = written["code"], written.get("watch", WATCH)
+        raise MmreproError(f"{folder}: no tables there; folders with tables beside it: {valid or 'none'}")
+    recorded, watch = written.get("code", {}), written.get("watch", WATCH)
+    text = main.read_text()
     stale = [model for model, code in sorted(recorded.items()) if code != _todays(model, watch, current_code)]
     if not stale:
         return text

@@ -118,9 +118,13 @@ class FinishedJob:
         """Yield a point an epoch: apart from the final metrics, whose value is not always that of the last epoch."""
         history = self.path / "history.jsonl"
         for line in history.read_text().splitlines() if history.is_file() else []:
-            epoch = json.loads(line)
-            for name, value in _numbers({key: epoch.get(key) for key in CURVES}):
-                yield f"history/{name}", value, epoch["epoch"]
+            try:
+                epoch = json.loads(line)
+                step, found = int(epoch["epoch"]), {key: epoch.get(key) for key in CURVES}
+            except (ValueError, KeyError, TypeError):
+                raise MmreproError(f"{history}: a damaged line; delete its folder and run the study again") from None
+            for name, value in _numbers(found):
+                yield f"history/{name}", value, step
 
     def finals(self) -> Iterator[Point]:
         """Yield the final metrics and the cost."""

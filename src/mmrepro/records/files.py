@@ -10,9 +10,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmrepro.errors import MmreproError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+AGAIN = "delete its folder and run the study again"
 
 
 @contextmanager
@@ -58,8 +64,15 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, remedy: str = AGAIN) -> Any:
     """Read a JSON file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    remedy
+        What the user should do where it is damaged.
 
     Raises
     ------
@@ -71,11 +84,11 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise MmreproError(f"{path}: no valid JSON; delete its folder and run the study again") from None
+        raise MmreproError(f"{path}: no valid JSON; {remedy}") from None
 
 
-def read_object(path: Path) -> dict[str, Any] | None:
-    """Read a JSON file that holds an object; None where there is none.
+def read_object(path: Path, remedy: str = AGAIN) -> dict[str, Any] | None:
+    """Read a JSON file that holds an object; None where there is none. Parameters are those of `read_json`.
 
     Raises
     ------
@@ -84,10 +97,59 @@ def read_object(path: Path) -> dict[str, Any] | None:
     """
     if not path.is_file():
         return None
-    value = read_json(path)
+    value = read_json(path, remedy)
     if not isinstance(value, dict):
-        raise MmreproError(f"{path}: no JSON object; delete its folder and run the study again")
+        raise MmreproError(f"{path}: no JSON object; {remedy}")
     return value
+
+
+def read_table(path: Path, remedy: str = AGAIN, **options: Any) -> pd.DataFrame:
+    """Read a parquet file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    remedy
+        What the user should do where it is missing or damaged.
+    **options
+        `columns` and `filters` of `pandas.read_parquet`.
+
+    Raises
+    ------
+    MmreproError
+        When there is none, or it cannot be read, or lacks a column.
+    """
+    import pandas as pd
+
+    if not path.is_file():
+        raise MmreproError(f"{path}: no such file; {remedy}")
+    try:
+        return pd.read_parquet(path, **options)
+    except (OSError, ValueError) as error:  # what pyarrow raises derives from these
+        raise MmreproError(f"{path}: no readable parquet file ({_reason(error)}); {remedy}") from None
+
+
+def read_arrays(path: Path, *names: str, remedy: str = AGAIN) -> list[np.ndarray]:
+    """Read some arrays of an npz file, in the order of their names.
+
+    Raises
+    ------
+    MmreproError
+        When the file cannot be read or lacks one of them.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return [stored[name] for name in names]
+    except Exception as error:  # of files, zip, zlib, keys and values alike
+        raise MmreproError(f"{path}: no readable arrays {', '.join(names)} ({_reason(error)}); {remedy}") from None
+
+
+def _reason(error: Exception) -> str:
+    """The words of an error of another package, as one line that is not too long."""
+    return " ".join(str(error).split())[:99] or type(error).__name__
 
 
 def file_sha256(path: Path) -> str:

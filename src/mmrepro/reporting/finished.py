@@ -13,6 +13,7 @@ import pandas as pd
 from mmrepro.columns import TEST, Columns
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.measure import RUN
+from mmrepro.records.files import read_table
 from mmrepro.study.plan import PlannedRun
 
 CELL = (Columns.DATASET, Columns.FEATURES, Columns.MODEL, Columns.PROTOCOL)
@@ -107,8 +108,5 @@ def value_of(run: FinishedRun, split: str, metric: str, k: int) -> float:
 
 def _test_rows(path: Path, columns: list[str], filters: Sequence[tuple[str, str, Any]], what: str) -> pd.DataFrame:
     """Rows of the test split of a table; what is filtered out is never held at once."""
-    try:
-        return pd.read_parquet(path, columns=columns, filters=[(Columns.SPLIT, "==", TEST), *filters])
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise MmreproError(f"{path}: {reason}; delete the {what} and run the study again") from None
+    remedy = f"delete the {what} and run the study again"
+    return read_table(path, remedy, columns=columns, filters=[(Columns.SPLIT, "==", TEST), *filters])

@@ -5,7 +5,6 @@ The Snakefile and all commands read this plan, which `resolve.py` makes once in 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +16,15 @@ from mmrepro.config.features import FeatureSetConfig
 from mmrepro.config.model import ModelConfig, ModelSchema
 from mmrepro.config.run import RunSpec
 from mmrepro.config.study import StudyConfig
+from mmrepro.errors import MmreproError
+from mmrepro.records.files import read_json
 from mmrepro.study.kinds import KINDS, Kind, code_of, training_code
 from mmrepro.study.layout import NO_FEATURES
 from mmrepro.study.needs import Needs
 from mmrepro.study.space import SequentialSearch
 
+CHOOSE_AGAIN = "delete it and run the study again"
+"""What to do about a damaged file with the winner of a search."""
 ENCODER = "alignrec encoder"
 """What stands in a model's place where a pre-training is meant."""
 
@@ -267,11 +270,16 @@ def chosen_by(selection: Path | None, names: Iterable[str], root: Path) -> dict[
     ------
     FileNotFoundError
         While the search has no winner yet.
+    MmreproError
+        When its file is damaged.
     """
     if selection is None:
         return {}
-    winner = json.loads((root / selection).read_text())["parameters"]
-    return {name: winner[name] for name in names}
+    found = read_json(root / selection, CHOOSE_AGAIN)
+    try:
+        return {name: found["parameters"][name] for name in names}
+    except (KeyError, TypeError) as error:
+        raise MmreproError(f"{root / selection}: no value of a searched parameter ({error}); {CHOOSE_AGAIN}") from None
 
 
 def plan_hash(plan: Plan) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +15,20 @@ from mmrepro.config.model import ModelConfig, ModelSchema, model_names
 from mmrepro.config.run import RunSpec, metric_of
 from mmrepro.config.study import StudyConfig, Variant
 from mmrepro.errors import MmreproError
+from mmrepro.records.files import read_object
 from mmrepro.study.jobs import jobs_of
 from mmrepro.study.layout import LIST_DEPTH, Layout
-from mmrepro.study.plan import Plan, PlannedAlignment, PlannedProbe, PlannedRun, PlannedSelection, PlannedVariant
+from mmrepro.study.plan import (
+    CHOOSE_AGAIN,
+    Plan,
+    PlannedAlignment,
+    PlannedProbe,
+    PlannedRun,
+    PlannedSelection,
+    PlannedVariant,
+)
 from mmrepro.study.products import metric_names, published_files, table_names
-from mmrepro.study.space import SequentialSearch, combinations, space_of, trials_of
+from mmrepro.study.space import SequentialSearch, Space, combinations, space_of, trials_of
 
 
 def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study") -> Plan:
@@ -119,8 +127,8 @@ def _check_keys(study: StudyConfig, root: Path, origin: str) -> None:
     datasets = sorted(p.stem for p in (root / "config/datasets").glob("*.yaml"))
     compared = study.comparisons.values()
     shared = study.parameters.get("all", {})
-    schemas = [json.loads(p.read_text()) for p in (root / "config/schema/models").glob("*.json")] if shared else []
-    parameters = sorted({name for schema in schemas for name in schema["properties"]})
+    schemas = sorted((root / "config/schema/models").glob("*.json")) if shared else []
+    parameters = sorted({name for path in schemas for name in ModelSchema.load(path.parent, path.stem).properties})
     for section, kind, keys, valid in (
         ("parameters", "model", study.parameters, ["all", *known]),
         ("parameters.all", "parameter", shared, parameters),
@@ -218,9 +226,7 @@ class _Builder:
             sequential = SequentialSearch(
                 trial=trial, space=space, defaults=known, budget=search.budget, seed=search.seed
             )
-            file = self.root / path
-            listed = json.loads(file.read_text()).get("trials", []) if file.is_file() else []
-            tried = [row["parameters"] for row in listed]
+            tried = _tried(self.root / path, space)
         else:
             tried = trials_of(search, space, model, self.origin)
         specs = [trial.with_parameters(values, defaults) for values in tried]
@@ -269,6 +275,15 @@ class _Builder:
             base = load_feature_set(self.root / f"config/features/{config.base}.yaml")
             self.feature_sets |= {base.feature_set: base, name: config}
         return self.feature_sets[name]
+
+
+def _tried(path: Path, space: Space) -> list[dict[str, Any]]:
+    """Searched parameters of the trials that a sequential search has listed; none while it has not ended."""
+    try:
+        listed = (read_object(path, CHOOSE_AGAIN) or {}).get("trials", [])
+        return [{name: row["parameters"][name] for name in space} for row in listed]
+    except (KeyError, TypeError) as error:
+        raise MmreproError(f"{path}: damaged list of trials ({error}); {CHOOSE_AGAIN}") from None
 
 
 def _waiting(spec: RunSpec, search: str | None, parameters: tuple[str, ...]) -> RunSpec:

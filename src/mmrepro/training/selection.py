@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrepro.errors import MmreproError
-from mmrepro.records.files import read_json, write_json
+from mmrepro.records.files import read_object, write_json
 
 
 def select(trials: list[Path], searched: list[str], output: Path) -> None:
@@ -27,36 +27,44 @@ def select(trials: list[Path], searched: list[str], output: Path) -> None:
     Raises
     ------
     MmreproError
-        When a trial is not finished.
+        When a trial is not finished, or its record lacks what is compared.
     """
-    records: list[dict[str, Any]] = []
-    for folder in trials:
-        if not (folder / "run.json").is_file():
-            raise MmreproError(f"{folder}: this trial is not finished; run the workflow again to complete it")
-        records.append(read_json(folder / "run.json"))
-    split = records[0]["protocol"]["select_on"]
-    values = [judged(record) for record in records]
-    winner = max(range(len(values)), key=lambda index: (values[index], -index))
-    rows = [
-        {
-            "parameters": {key: r["parameters"][key] for key in searched},
-            "value": v,
-            "epochs": r["epochs"],
-            "run": folder.as_posix(),
-        }
-        for r, v, folder in zip(records, values, trials, strict=True)
-    ]
+    records = [_finished(folder) for folder in trials]
+    rows = [_row(folder, record, searched) for folder, record in zip(trials, records, strict=True)]
+    winner = max(range(len(rows)), key=lambda index: (rows[index]["value"], -index))
     write_json(
         output,
         {
             "parameters": rows[winner]["parameters"],
-            "select_on": split,
+            "select_on": records[0]["protocol"]["select_on"],
             "metric": records[0]["watch"],
-            "value": values[winner],
+            "value": rows[winner]["value"],
             "n_trials": len(rows),
             "trials": rows,
         },
     )
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    record = read_object(folder / "run.json")
+    if record is None:
+        raise MmreproError(f"{folder}: this trial is not finished; run the workflow again to complete it")
+    return record
+
+
+def _row(folder: Path, record: dict[str, Any], searched: list[str]) -> dict[str, Any]:
+    """What is written of a trial."""
+    try:
+        return {
+            "parameters": {key: record["parameters"][key] for key in searched},
+            "value": judged(record),
+            "epochs": record["epochs"],
+            "run": folder.as_posix(),
+        }
+    except (KeyError, TypeError) as error:
+        raise MmreproError(
+            f"{folder / 'run.json'}: damaged ({error}); delete its folder and run the study again"
+        ) from None
 
 
 def judged(record: dict[str, Any]) -> float:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mmrepro.columns import SPLITS, TEST, VALID, Columns
 from mmrepro.errors import MmreproError
-from mmrepro.records.files import read_json
+from mmrepro.records.files import read_object
 from mmrepro.reporting.render import Block, Table, cells
 from mmrepro.reporting.report import Built, Report
 from mmrepro.study.layout import Layout
@@ -60,16 +60,17 @@ def load_statistics(plan: Plan, root: Path) -> dict[str, dict[str, Any]]:
     Raises
     ------
     MmreproError
-        When `statistics.json` lacks a count.
+        When a `statistics.json` is no JSON object or lacks a count.
     """
     found = {}
     for name in plan.study.datasets:
         path = root / Layout.prepared(name) / "statistics.json"
-        if path.is_file():
-            found[name] = read_json(path)
-            missing = [key for key in NEEDED if key not in found[name]]
+        statistics = read_object(path)
+        if statistics is not None:
+            missing = [key for key in NEEDED if key not in statistics]
             if missing:
                 raise MmreproError(f"{path}: no key '{missing[0]}'; delete the folder and run the study again")
+            found[name] = statistics
     return found
 
 

@@ -10,12 +10,11 @@ from typing import Any
 import pandas as pd
 
 from mmrepro.columns import TEST, Columns
-from mmrepro.records.files import read_object
 from mmrepro.reporting.collect import SELECTED_ON_TEST
 from mmrepro.reporting.means import NOT_RUN
 from mmrepro.reporting.records import read_record
 from mmrepro.reporting.report import Built, Report
-from mmrepro.study.plan import Plan, PlannedSelection
+from mmrepro.study.plan import Plan, PlannedSelection, chosen_by
 from mmrepro.study.products import Product
 
 PRODUCT = Product("tables/search", ("csv",), when="selections")
@@ -64,14 +63,14 @@ def search_frame(plan: Plan, root: Path) -> pd.DataFrame:
 
 
 def _rows(selection: PlannedSelection, root: Path) -> list[tuple[Any, ...]]:
-    winner = read_object(root / selection.path) or {}
+    chosen = chosen_by(selection.path, selection.searched, root) if (root / selection.path).is_file() else {}
     metric = selection.spec.watch
     flags = [SELECTED_ON_TEST] if selection.select_on == TEST else []
     rows = []
     for number, (trial, tried) in enumerate(zip(selection.trials, selection.values, strict=True), start=1):
         record = read_record(trial, root) or {}
         values = {key: tried[key] for key in sorted(selection.searched)}
-        won = bool(winner) and all(winner["parameters"].get(key) == value for key, value in values.items())
+        won = chosen == values
         rows.append(
             (
                 trial.spec.dataset, trial.features_name, trial.spec.model, trial.protocol_name, selection.select_on,
