@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from generator.text import code, details, join, read_json, read_yaml, table
+from mmrepro.reporting.escape import markdown
 
 CUTOFF = 20
 """Cutoff of the table of every metric."""
@@ -26,9 +27,11 @@ def reference_studies(root: Path) -> list[str]:
 
 
 def table_text(path: Path) -> tuple[str, str]:
-    """Return title and body of a table's file; headings inside become bold lines, so that it may stand anywhere."""
+    """Return title (as HTML) and body of a table's file; headings inside become bold lines, so that it may stand
+    anywhere.
+    """
     title, _, body = path.read_text().partition("\n")
-    return title.lstrip("# "), re.sub(r"^#+ (.*)$", r"**\1**", body, flags=re.MULTILINE)
+    return re.sub(r"\\(?=[^\w\s])", "", title.lstrip("# ")), re.sub(r"^#+ (.*)$", r"**\1**", body, flags=re.MULTILINE)
 
 
 def _records(folder: Path) -> list[dict[str, Any]]:
@@ -75,7 +78,7 @@ def every_metric(summary: dict[str, Any]) -> str:
 def section(root: Path, study: str) -> str:
     """Return the section of one study: its facts, its main table, and the others to be unfolded."""
     folder = root / "results/reference" / study
-    title = read_yaml(root / f"config/studies/{study}.yaml")["title"]
+    title = markdown(read_yaml(root / f"config/studies/{study}.yaml")["title"])
     summary = read_json(folder / "summary.json")
     parts = [f"(result-{study})=\n## {title}", facts(root, study)]
     for path in sorted((folder / "tables").glob("*.md"), key=lambda path: (path.stem != "main", path.stem)):

@@ -10,6 +10,7 @@ import sys
 
 from mmrepro.cli import app
 from mmrepro.errors import MmreproError
+from mmrepro.reporting.escape import one_line
 
 
 def _spare_last_search() -> None:
@@ -26,7 +27,7 @@ def main() -> None:
     try:
         app()
     except MmreproError as error:
-        print(f"mmrepro: {error}", file=sys.stderr)
+        print(f"mmrepro: {one_line(str(error))}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

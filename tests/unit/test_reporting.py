@@ -87,7 +87,7 @@ def test_latex_is_balanced_escaped_and_rectangular(whole: Path) -> None:
 def test_special_characters_are_escaped_in_both_forms() -> None:
     table = Table("a_b", ("x",), (Block("", ((Cell(r"50% & {1} \ ~ ^ # $ | *", "best"),),)),))
     assert r"\textbf{50\% \& \{1\} \textbackslash{} \textasciitilde{} \textasciicircum{} \# \$" in to_latex(table, "t")
-    assert r"**50% & {1} \ ~ ^ # $ \| \***" in to_markdown(table)
+    assert r"**50% & {1} \\ \~ ^ # \$ \| \***" in to_markdown(table)
 
 
 def test_dataset_table_reads_the_statistics(whole: Path) -> None:

@@ -10,6 +10,7 @@ from mmrepro.config.files import load_yaml, validate
 from mmrepro.config.study import TABLE_KEYS, StudyConfig
 from mmrepro.datasets.mirror import mirror_folder, source_stamp
 from mmrepro.errors import MmreproError
+from mmrepro.reporting.escape import one_line
 from mmrepro.study.kinds import KINDS
 from mmrepro.study.layout import ENCODER, FEATURES, MEASURES, NO_FEATURES, PREPARED, RAW, RUN, STUDY, TRIAL, Layout
 from mmrepro.study.products import table_files
@@ -29,7 +30,7 @@ try:
     WRITTEN = load_yaml(Path(study_file())) if workflow.configfiles else {}
     PLAN = make_plan(validate(StudyConfig, dict(config), str(study_file())), Path(workflow.basedir), str(study_file()))
 except MmreproError as error:
-    raise WorkflowError(str(error)) from None
+    raise WorkflowError(one_line(str(error))) from None
 
 JOBS = {(job.kind, job.product.as_posix()): job for job in PLAN.jobs}
 STUDY_FOLDER = STUDY.format(study=PLAN.study.study)

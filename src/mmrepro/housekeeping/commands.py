@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmrepro.reporting.escape import one_line, visible
+
 if TYPE_CHECKING:
     from mmrepro.study.plan import Plan
 
@@ -35,7 +37,7 @@ def status(study: StudyFile) -> None:
     """Show what is done, running, failed and left."""
     from mmrepro.housekeeping.status import status as describe
 
-    print(describe(resolved(study), Path()))
+    print(visible(describe(resolved(study), Path())))
 
 
 def doctor(
@@ -50,7 +52,7 @@ def doctor(
     named = [study_path(Path(study)) for study in studies or []] or sorted(Path("config/studies").glob("*.yaml"))
     plans, problems = plans_of_files(named)
     text, healthy = examine(plans, Path(), mirror_folder(), verify, problems)
-    print(text)
+    print(visible(text))
     raise typer.Exit(0 if healthy else 1)
 
 
@@ -58,21 +60,21 @@ def track_raw(datasets: Annotated[list[str], typer.Argument(help="names of fetch
     """Version the raw files of data sets with DVC; the .dvc files name their urls."""
     from mmrepro.housekeeping.release import track_raw as run
 
-    print(run(datasets, Path()))
+    print(visible(run(datasets, Path())))
 
 
 def release(study: StudyFile) -> None:
     """Version a study's raw data, prepared data and features with DVC, for `dvc push`."""
     from mmrepro.housekeeping.release import release as run
 
-    print(run(resolved(study), study, Path()))
+    print(visible(run(resolved(study), study, Path())))
 
 
 def restore(study: StudyFile) -> None:
     """After `dvc pull`: let Snakemake know a release's files, so that it plans none of them."""
     from mmrepro.housekeeping.release import restore as run
 
-    print(run(resolved(study), study, Path()))
+    print(visible(run(resolved(study), study, Path())))
 
 
 def show(
@@ -81,7 +83,7 @@ def show(
     """Print a folder's main table; says STALE when the code has changed since."""
     from mmrepro.housekeeping.publish import show as describe
 
-    print(describe(folder))
+    print(visible(describe(folder)))
 
 
 def publish(study: StudyFile, output: Output, allow_partial: bool = False) -> None:
@@ -116,8 +118,9 @@ def check_reference(
         result = compare(file)
         name, worst = max(result.gradients.items(), key=lambda entry: entry[1])
         print(
-            f"{file.stem}: loss {result.loss:.1e} (relative)  scores {result.scores:.1e} (absolute)  gradients"
-            f" {worst:.1e} (of the largest entry; worst: {name})  {'agrees' if result.agrees else 'DOES NOT AGREE'}"
+            f"{one_line(file.stem)}: loss {result.loss:.1e} (relative)  scores {result.scores:.1e} (absolute)"
+            f"  gradients {worst:.1e} (of the largest entry; worst: {name})"
+            f"  {'agrees' if result.agrees else 'DOES NOT AGREE'}"
         )
         agree = agree and result.agrees
     raise typer.Exit(0 if agree else 1)
@@ -142,7 +145,7 @@ def accept(study: StudyFile) -> None:
     """Accept a refactoring that changes no number: run one cell again, compare bit for bit, mark the rest current."""
     from mmrepro.housekeeping.accept import accept as run
 
-    print(run(resolved(study), study, Path()))
+    print(visible(run(resolved(study), study, Path())))
 
 
 COMMANDS = (status, doctor, track_raw, release, restore, show, publish, recommend, check_reference, schema, dvc, accept)

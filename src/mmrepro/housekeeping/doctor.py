@@ -13,6 +13,7 @@ import psutil
 
 from mmrepro.config.dataset import DatasetConfig, RawFile
 from mmrepro.housekeeping.raw_files import describe_files, size_text
+from mmrepro.reporting.escape import one_line
 from mmrepro.study.kinds import KINDS
 from mmrepro.study.needs import size_of
 from mmrepro.study.plan import Job, Plan
@@ -44,18 +45,19 @@ def doctor(plans: list[Plan], root: Path, mirror: Path | None, verify: bool, pro
     """
     problems = list(problems)
     sources = {name: source for plan in plans for name, source in plan.raw_datasets.items()}
-    lines = ["raw files", *describe_files(_require(sources, plans), root, mirror, verify, problems)]
+    files = describe_files(_require(sources, plans), root, mirror, verify, problems)
+    lines = ["raw files", *map(one_line, files)]
     jobs: dict[Path, Job] = {}
     for plan in plans:
         found = [job for job in plan.jobs if not (root / job.product).exists()]
-        lines += ["", f"{plan.study.study}: {plan.study.title}", *_describe_jobs(found)]
+        lines += ["", f"{plan.study.study}: {one_line(plan.study.title)}", *_describe_jobs(found)]
         unknown = [name for name, dataset in plan.datasets.items() if size_of(dataset) is None]
         if unknown:
             lines.append(f"  no counts are expected of {', '.join(unknown)}: counted as small")
         jobs |= {job.product: job for job in found}
     devices: set[str] = {plan.study.device for plan in plans}
     lines += ["", "this machine", *_machine(root, list(jobs.values()), devices, problems), ""]
-    lines += [f"problem: {problem}" for problem in problems] or ["everything needed can be had"]
+    lines += [f"problem: {one_line(problem)}" for problem in problems] or ["everything needed can be had"]
     return "\n".join(lines), not problems
 
 

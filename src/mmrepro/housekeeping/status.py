@@ -10,6 +10,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from mmrepro.config.run import RunSpec
+from mmrepro.reporting.escape import one_line
 from mmrepro.reporting.records import job_record
 from mmrepro.study.kinds import KINDS
 from mmrepro.study.layout import Layout
@@ -72,7 +73,7 @@ def status(plan: Plan, root: Path = Path()) -> str:
         When a job's record cannot be read.
     """
     jobs = [_progress(job, root) for job in plan.jobs]
-    lines = [f"{plan.study.study}: {plan.study.title}", *_counts(jobs), _estimate(jobs)]
+    lines = [f"{plan.study.study}: {one_line(plan.study.title)}", *_counts(jobs), _estimate(jobs)]
     for state in ("running", "failed"):
         for found in jobs:
             if found.state == state:

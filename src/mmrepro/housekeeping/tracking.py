@@ -15,6 +15,7 @@ from filelock import FileLock
 from mmrepro.config.base import content_hash
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import file_sha256, write_json
+from mmrepro.reporting.escape import markdown_line
 from mmrepro.reporting.records import job_record, measured
 from mmrepro.study.kinds import KINDS
 from mmrepro.study.layout import Layout
@@ -251,7 +252,7 @@ def _parent(client: MlflowClient, experiment: str, plan: Plan, present: dict[str
     if "" in present:
         return present[""][0][0]
     study = plan.study
-    tags = {STUDY: study.study, KIND: "study", "mlflow.note.content": study.title}
+    tags = {STUDY: study.study, KIND: "study", "mlflow.note.content": markdown_line(study.title)}
     return str(client.create_run(experiment, run_name=study.study, tags=tags).info.run_id)
 
 

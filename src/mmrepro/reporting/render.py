@@ -6,13 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Mark = Literal["", "best", "second"]
+from mmrepro.reporting.escape import latex, markdown, markdown_line
 
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "<": "$<$", ">": "$>$",
-    "↳": r"\quad",
-}  # fmt: skip
+Mark = Literal["", "best", "second"]
 
 
 @dataclass(frozen=True)
@@ -48,12 +44,12 @@ def cells(*texts: str) -> tuple[Cell, ...]:
 
 def to_markdown(table: Table) -> str:
     """Return the table as Markdown: a pipe table for each block, the footer as a list."""
-    lines = [f"# {table.title}", ""]
+    lines = [f"# {markdown(table.title)}", ""]
     for block in table.blocks:
-        lines += [f"## {block.title}", ""] if block.title else []
+        lines += [f"## {markdown(block.title)}", ""] if block.title else []
         rows = [[_markdown_cell(cell) for cell in row] for row in block.rows]
-        lines += [*_pipe_table(table.columns, rows), ""]
-    lines += [f"- {_markdown_text(line)}" for line in table.footer]
+        lines += [*_pipe_table([markdown(name) for name in table.columns], rows), ""]
+    lines += [f"- {markdown_line(line)}" for line in table.footer]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -72,19 +68,19 @@ def to_latex(table: Table, label: str) -> str:
         r"% needs \usepackage{booktabs}",
         r"\begin{table*}",
         r"\centering",
-        rf"\caption{{{_latex_text(table.title)}}}",
+        rf"\caption{{{latex(table.title)}}}",
         rf"\label{{{label}}}",
         rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}",
         r"\toprule",
-        " & ".join(_latex_text(name) for name in table.columns) + r" \\",
+        " & ".join(latex(name) for name in table.columns) + r" \\",
     ]
     for block in table.blocks:
         lines.append(r"\midrule")
         if block.title:
-            lines.append(rf"\multicolumn{{{width}}}{{l}}{{\textit{{{_latex_text(block.title)}}}}} \\")
+            lines.append(rf"\multicolumn{{{width}}}{{l}}{{\textit{{{latex(block.title)}}}}} \\")
         lines += [" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in block.rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\raggedright\footnotesize {_latex_text(line)}" for line in table.footer]
+    lines += [rf"\par\raggedright\footnotesize {latex(line)}" for line in table.footer]
     return "\n".join([*lines, r"\end{table*}"]) + "\n"
 
 
@@ -99,19 +95,11 @@ def _pipe_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
     return ["| " + " | ".join(row) + " |" for row in padded]
 
 
-def _markdown_text(text: str) -> str:
-    return text.replace("*", r"\*").replace("|", r"\|").replace("<", "&lt;")
-
-
 def _markdown_cell(cell: Cell) -> str:
-    text = _markdown_text(cell.text)
+    text = markdown(cell.text)
     return {"": text, "best": f"**{text}**", "second": f"<u>{text}</u>"}[cell.mark]
 
 
-def _latex_text(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
 def _latex_cell(cell: Cell) -> str:
-    text = _latex_text(cell.text)
+    text = latex(cell.text)
     return {"": text, "best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}"}[cell.mark]
