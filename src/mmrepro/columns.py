@@ -35,6 +35,8 @@ class Columns:
 
 TRAIN, VALID, TEST = "train", "valid", "test"
 SPLITS = (TRAIN, VALID, TEST)
+EVERYONE = "everyone"
+"""What stands in a split's place where lists are those of all users."""
 
 # Of item tables only; as members of Columns they would make every recorded run stale.
 IMAGE_URL, IMAGE_REASON = "image_url", "image_reason"

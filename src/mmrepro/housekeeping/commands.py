@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -94,16 +95,20 @@ def publish(study: StudyFile, output: Output, allow_partial: bool = False) -> No
 
 
 def recommend(
-    run: Annotated[Path, typer.Argument(help="folder of a final run")],
+    run: Annotated[Path, typer.Argument(help="folder of a final run, or of its refit")],
     user: Annotated[str | None, typer.Option(help="a user's key")] = None,
     liked: Annotated[str | None, typer.Option(help="keys of items somebody likes, comma separated")] = None,
     k: Annotated[int, typer.Option(help="number of items", min=1)] = 10,
 ) -> None:
     """Recommend items to a user, or to somebody who likes certain items."""
+    from mmrepro.reporting.recommend import as_text
     from mmrepro.reporting.recommend import recommend as answer
 
     items = [key.strip() for key in liked.split(",")] if liked else None
-    print(answer(run, Path("data/prepared"), user, items, k).to_string(index=False))
+    found = answer(run, Path("data/prepared"), user, items, k)
+    print(as_text(found))
+    if len(found) < k:
+        print(f"{len(found)} items, not {k}: the run has no others to offer", file=sys.stderr)
 
 
 def check_reference(

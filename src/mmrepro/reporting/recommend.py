@@ -1,4 +1,4 @@
-"""Answers from a final run: items for a user, or for somebody who likes certain items."""
+"""Answers from a final run or its refit: items for a user, or for somebody who likes certain items."""
 
 from __future__ import annotations
 
@@ -9,30 +9,32 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mmrepro.columns import TEST, TRAIN, VALID, Columns
+from mmrepro.columns import EVERYONE, TEST, Columns
 from mmrepro.datasets.interactions import PreparedDataset, load_items, load_users
 from mmrepro.errors import MmreproError
-from mmrepro.records.files import read_json
+from mmrepro.records.files import AGAIN, read_arrays, read_object, read_table
+from mmrepro.reporting.escape import one_line
 
 
 def recommend(
     run_folder: Path, prepared: Path, user_key: str | None = None, liked: Sequence[str] | None = None, k: int = 10
 ) -> pd.DataFrame:
-    """Recommend items from a final run.
+    """Recommend items from a final run or its refit; nobody is offered what interactions say that he has had.
 
     Parameters
     ----------
     run_folder
-        Folder of a final run, with `run.json`.
+        Folder of a final run, or of what `refit` has written, with `run.json`.
     prepared
         Folder of the prepared data sets, `data/prepared`.
     user_key
-        Original key of a user: the run's test list, or, for a user without test items, the scores of the embeddings
-        over items that the user has not had.
+        Original key of a user: the list that the run keeps of the user (a final run of users with test items, a refit
+        of everybody), or, for a user without one, the scores of the embeddings.
     liked
         Instead of a user, keys of items: items are ranked by the mean cosine with them, themselves left out.
     k
-        Number of items, at most; lists hold the first 100.
+        Number of items, at most; there are fewer where the run's list or the catalogue has no more that the user has
+        not had. Lists hold the first 100.
 
     Returns
     -------
@@ -42,18 +44,25 @@ def recommend(
     Raises
     ------
     MmreproError
-        For an unfinished run, an unknown key (with the nearest known one), or a run without the embeddings needed.
+        For an unfinished run, one made of other data than the prepared ones, an unknown key (with the nearest known
+        one), a damaged file, or a run without the embeddings needed.
     """
-    if not (run_folder / "run.json").is_file():
+    record = read_object(run_folder / "run.json")
+    if record is None:
         raise MmreproError(f"{run_folder}: no run.json there; name the folder of a finished run (results/runs/...)")
     if (user_key is None) == (not liked):
         raise MmreproError("give either a user or a list of liked items, not both and not neither")
-    folder = prepared / read_json(run_folder / "run.json")["dataset"]
+    if not isinstance(record.get("dataset"), str):
+        raise MmreproError(f"{run_folder / 'run.json'}: no dataset; {AGAIN}")
+    folder = prepared / record["dataset"]
+    dataset = PreparedDataset.load(folder)
+    if record.get("data", {}).get("interactions") != dataset.content_hash:
+        raise MmreproError(f"{run_folder}: made of other data than those in {folder}; run the study again")
     items = load_items(folder)
     if user_key is not None:
-        users = load_users(folder)
-        user = _positions(users, [user_key], "user")[0]
-        ranked, scores = _for_user(run_folder, folder, user, k)
+        user = _positions(load_users(folder), [user_key], "user")[0]
+        known = dataset.interactions.loc[dataset.interactions[Columns.USER] == user, Columns.ITEM].to_numpy()
+        ranked, scores = _for_user(run_folder, EVERYONE if record.get("purpose") == "serving" else TEST, user, known, k)
     else:
         ranked, scores = _for_liked(run_folder, _positions(items, list(liked or ()), "item"), k)
     chosen = items.iloc[ranked]
@@ -62,31 +71,38 @@ def recommend(
     return result.assign(**{Columns.SCORE: scores})
 
 
-def _for_user(run_folder: Path, folder: Path, user: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    filters = [(Columns.USER, "==", user), (Columns.SPLIT, "==", TEST)]
-    lists = pd.read_parquet(run_folder / "lists.parquet", filters=filters).sort_values(Columns.RANK).head(k)
+def as_text(found: pd.DataFrame) -> str:
+    """Return what `recommend` has found as columns for a terminal; keys and titles stay on their line."""
+    shown = found.copy()
+    for name in (Columns.KEY, Columns.TITLE):
+        shown[name] = ["" if pd.isna(text) else one_line(str(text)) for text in found[name]]
+    return shown.to_string(index=False)
+
+
+def _for_user(run_folder: Path, split: str, user: int, known: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    filters = [(Columns.USER, "==", user), (Columns.SPLIT, "==", split)]
+    lists = read_table(run_folder / "lists.parquet", filters=filters).sort_values(Columns.RANK)
     if len(lists):
-        return lists[Columns.ITEM].to_numpy(), lists[Columns.SCORE].to_numpy()
-    users, items = _embeddings(run_folder, "the user has no test list")
-    scores = items @ users[user]
-    interactions = PreparedDataset.load(folder).interactions
-    had = (interactions[Columns.USER] == user) & interactions[Columns.SPLIT].isin([TRAIN, VALID])
-    return _best(scores, interactions.loc[had, Columns.ITEM].to_numpy(), k)
+        new = lists[~lists[Columns.ITEM].isin(known)].head(k)
+        return new[Columns.ITEM].to_numpy(), new[Columns.SCORE].to_numpy()
+    users, items = _embeddings(run_folder, f"the user has no {split} list", "`mmrepro refit` it")
+    return _best(items @ users[user], known, k)
 
 
 def _for_liked(run_folder: Path, liked: Sequence[int], k: int) -> tuple[np.ndarray, np.ndarray]:
-    _, items = _embeddings(run_folder, "liked items are compared by embeddings")
+    remedy = "use a run of a model with embeddings, such as cm3"
+    _, items = _embeddings(run_folder, "liked items are compared by embeddings", remedy)
     norms = np.linalg.norm(items, axis=1, keepdims=True)
     unit = np.divide(items, norms, out=np.zeros_like(items), where=norms > 0)
     return _best(unit @ unit[list(liked)].mean(axis=0), np.asarray(liked), k)
 
 
-def _embeddings(run_folder: Path, why: str) -> tuple[np.ndarray, np.ndarray]:
+def _embeddings(run_folder: Path, why: str, remedy: str) -> tuple[np.ndarray, np.ndarray]:
     path = run_folder / "embeddings.npz"
     if not path.is_file():
-        raise MmreproError(f"{path}: no such file, and {why}; use a run of a model with embeddings, such as cm3")
-    with np.load(path) as stored:
-        return stored["users"].astype(np.float32), stored["items"].astype(np.float32)
+        raise MmreproError(f"{path}: no such file, and {why}; {remedy}")
+    users, items = read_arrays(path, "users", "items")
+    return users.astype(np.float32), items.astype(np.float32)
 
 
 def _best(scores: np.ndarray, excluded: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
