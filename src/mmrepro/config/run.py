@@ -27,7 +27,9 @@ class RunSpec(Strict):
     carries. So a new parameter or switch moves no folder.
     """
 
-    purpose: Literal["trial", "final"]
+    purpose: Literal["trial", "final", "serving"] = Field(
+        description="serving: trained on all interactions, and measured by nothing"
+    )
     dataset: str
     features: str | None = None
     modalities: tuple[str, ...] = ()

@@ -1,8 +1,12 @@
-"""Ranking of validation and test under a protocol's masks."""
+"""Ranking of validation and test under a protocol's masks, or of everybody with all that is known masked."""
 
 from __future__ import annotations
 
-from mmrepro.columns import TEST, TRAIN, VALID
+from dataclasses import replace
+
+import numpy as np
+
+from mmrepro.columns import TEST, TRAIN, VALID, Columns
 from mmrepro.config.protocol import Protocol
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.errors import MmreproError
@@ -34,3 +38,18 @@ class Evaluator:
     def value(self, lists: RankedLists, split: str, metric: Compute, cutoff: int) -> float:
         """Return the mean over users of a metric of a split's lists."""
         return mean_over_users(metric, Measured(lists, self.dataset.of(split), self.dataset.of(TRAIN)), cutoff)
+
+
+class EveryonesEvaluator(Evaluator):
+    """Takes all interactions for training ones and ranks for every user what that user has not had: nothing is left to
+    be measured.
+    """
+
+    def __init__(self, dataset: PreparedDataset, protocol: Protocol, device: str = "cpu") -> None:
+        known = dataset.interactions.assign(**{Columns.SPLIT: TRAIN})
+        super().__init__(replace(dataset, interactions=known), protocol, device)
+
+    def rank(self, scorer: Scorer, split: str, depth: int) -> RankedLists:
+        """Rank `depth` items for every user, whatever the lists are called."""
+        everyone, known = np.arange(self.dataset.n_users), self.dataset.of(TRAIN).by_user
+        return rank(scorer, everyone, self.dataset.n_items, known, depth, self.device)

@@ -111,6 +111,16 @@ def recommend(
         print(f"{len(found)} items, not {k}: the run has no others to offer", file=sys.stderr)
 
 
+def refit(
+    run: Annotated[Path, typer.Argument(help="folder of a final run")],
+    output: Annotated[Path | None, typer.Option(help="unless given, a folder below results/serving")] = None,
+) -> None:
+    """Train a final run's model on all interactions, for `recommend`; nothing is left to measure it by."""
+    from mmrepro.training.refit import refit as start
+
+    print(one_line(start(run, output).as_posix()))
+
+
 def check_reference(
     files: Annotated[list[Path], typer.Argument(help="<model>.npz beside its dataset.npz, or a folder of such files")],
 ) -> None:
@@ -153,5 +163,7 @@ def accept(study: StudyFile) -> None:
     print(visible(run(resolved(study), study, Path())))
 
 
-COMMANDS = (status, doctor, track_raw, release, restore, show, publish, recommend, check_reference, schema, dvc, accept)
+COMMANDS = (
+    status, doctor, track_raw, release, restore, show, publish, recommend, refit, check_reference, schema, dvc, accept,
+)  # fmt: skip
 """In the order of the command line's help."""

@@ -19,6 +19,7 @@ PROBE = "results/probes/{dataset}/{features}.json"
 CELL = "{dataset}/{features}/{model}/{hash}"
 TRIAL = f"results/trials/{CELL}/seed{{seed}}"
 RUN = f"results/runs/{CELL}/seed{{seed}}"
+SERVING = f"results/serving/{CELL}/seed{{seed}}"
 SELECTION = f"results/searches/{{search}}/{CELL}.json"
 STUDY = "results/{study}"
 MEASURES = "results/{study}/measures/{dataset}"
@@ -54,8 +55,8 @@ class Layout:
 
     @staticmethod
     def run(spec: RunSpec, seed: int) -> Path:
-        """Folder of a run; trials lie apart, because they never see test data."""
-        pattern = {"trial": TRIAL, "final": RUN}[spec.purpose]
+        """Folder of a run; apart lie trials, which never see test data, and refits, which have seen all of it."""
+        pattern = {"trial": TRIAL, "final": RUN, "serving": SERVING}[spec.purpose]
         return Path(pattern.format(**cell_labels(spec), seed=seed))
 
     @staticmethod

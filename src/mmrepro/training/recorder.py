@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Results:
-    """What a final run leaves: lists as rows, weights by name, embeddings by name."""
+    """What a final run or a refit leaves: lists as rows, weights by name, embeddings by name."""
 
     lists: pd.DataFrame
     weights: dict[str, torch.Tensor]
@@ -53,14 +53,14 @@ class Recorder:
         for leftover in output.glob(".*.part*"):
             leftover.unlink()
 
-    def progress(self, max_epochs: int, watch: str) -> Callable[[dict[str, Any]], None]:
+    def progress(self, max_epochs: int, watch: str | None) -> Callable[[dict[str, Any]], None]:
         """Return what prints a line an epoch for people, and the same as JSON for programs."""
 
         def report(record: dict[str, Any]) -> None:
             best = " *" if record["best_epoch"] == record["epoch"] else f"   (best: epoch {record['best_epoch']})"
-            value = f"valid {watch.replace('_at_', '@')} {record['valid'][watch]:.4f}{best}"
+            valid = [f"valid {watch.replace('_at_', '@')} {record['valid'][watch]:.4f}{best}"] if watch else []
             head = f"{self.label} | epoch {record['epoch']}/{max_epochs} | loss {record['loss']:.4f}"
-            print(f"{head} | {value} | {record['seconds']:.2f} s", file=sys.stderr, flush=True)
+            print(" | ".join([head, *valid, f"{record['seconds']:.2f} s"]), file=sys.stderr, flush=True)
             print(json.dumps(record), flush=True)
 
         return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,18 @@ import filelock
 import numpy as np
 import torch
 
-from mmrepro.columns import TEST, TRAIN, VALID
+from mmrepro.columns import EVERYONE, TEST, TRAIN, VALID
 from mmrepro.config.base import content_hash
 from mmrepro.config.run import RunSpec, metric_of
-from mmrepro.datasets.interactions import PreparedDataset
+from mmrepro.datasets.interactions import STATISTICS, PreparedDataset
 from mmrepro.errors import MmreproError
-from mmrepro.evaluation.evaluator import Evaluator
+from mmrepro.evaluation.evaluator import Evaluator, EveryonesEvaluator
 from mmrepro.evaluation.lists import lists_frame
 from mmrepro.evaluation.metrics import metric_named, ordered_metric
 from mmrepro.features.item_graph import graph_file, load_neighbours
 from mmrepro.features.matrix import FeatureMatrix
 from mmrepro.models.base import ItemContent, Model, ModelParameters, TrainedParameters, build_model, model_class
-from mmrepro.records.files import file_sha256
+from mmrepro.records.files import file_sha256, read_object
 from mmrepro.runtime.checkpoint import Checkpoint
 from mmrepro.runtime.devices import fix_threads, training_device
 from mmrepro.runtime.meter import Meter
@@ -74,7 +75,8 @@ def _train_locked(spec: RunSpec, seed: int, prepared: Path, features: Path | Non
     content, content_record = load_content(spec, parameters, features, dataset)
     base_seed = seed if spec.protocol.seeding == "literal" else derive_seed(spec.dataset, spec.model, seed)
     seed_everything(base_seed)
-    model = build_model(spec.model, dataset.of(TRAIN), content, spec.parameters, spec.protocol).to(device)
+    evaluator = (EveryonesEvaluator if spec.purpose == "serving" else Evaluator)(dataset, spec.protocol, device)
+    model = build_model(spec.model, evaluator.dataset.of(TRAIN), content, spec.parameters, spec.protocol).to(device)
     data = {"interactions": dataset.content_hash, **content_record}
     code = training_code(spec.model, spec.watch)
     identity = {
@@ -82,31 +84,24 @@ def _train_locked(spec: RunSpec, seed: int, prepared: Path, features: Path | Non
         "torch": str(torch.__version__),
     }  # fmt: skip
     checkpoint = Checkpoint(output / "checkpoint.pt", identity, meter)
-    evaluator = Evaluator(dataset, spec.protocol, device)
-    watched = watched_metric(spec.watch, evaluator)
+    watched = None if spec.purpose == "serving" else watched_metric(spec.watch, evaluator)
     outcome = _fit(spec, watched, model, parameters, evaluator, base_seed, checkpoint, recorder)
-    results = _results(spec, model, outcome) if spec.purpose == "final" else None
+    results = None if spec.purpose == "trial" else _results(spec, model, outcome)
     found = {
         "epochs": len(outcome.history),
         "best_epoch": outcome.best_epoch,
         "n_parameters": sum(p.numel() for p in model.parameters()),
-        "watch": watched,
-        "covered": evaluator.covered(VALID, metric_of(spec.watch)[1]),
-        **_watched(spec, watched, outcome, evaluator),
+        **({} if watched is None else _watched(spec, watched, outcome, evaluator)),
     }
     recorder.write(outcome.history, results, found, {"code": code, "data": data}, device, meter.spent())
     checkpoint.remove()
 
 
 def _fit(
-    spec: RunSpec, watched: str, model: Model, parameters: ModelParameters, evaluator: Evaluator, seed: int,
+    spec: RunSpec, watched: str | None, model: Model, parameters: ModelParameters, evaluator: Evaluator, seed: int,
     checkpoint: Checkpoint, recorder: Recorder,
 ) -> Outcome:  # fmt: skip
-    name, cutoff = metric_of(watched)
-    final = spec.purpose == "final"
-    splits = (VALID, TEST) if final or spec.protocol.select_on == TEST else (VALID,)
-    depth = LIST_DEPTH if final else cutoff
-    settings = Settings(seed, metric_named(name), cutoff, splits, depth, spec.precision == "bfloat16")
+    settings = _settings(spec, watched, seed)
     if model.closed_form:
         return fit_closed_form(model, evaluator, settings)
     if not isinstance(parameters, TrainedParameters):
@@ -116,8 +111,19 @@ def _fit(
     return Trainer(model, evaluator, parameters, behaviour, settings, checkpoint, report).fit()
 
 
+def _settings(spec: RunSpec, watched: str | None, seed: int) -> Settings:
+    """What a run validates and ranks, by its purpose."""
+    bfloat16 = spec.precision == "bfloat16"
+    if watched is None:
+        return Settings(seed, None, LIST_DEPTH, (EVERYONE,), LIST_DEPTH, bfloat16)
+    name, cutoff = metric_of(watched)
+    final = spec.purpose == "final"
+    splits = (VALID, TEST) if final or spec.protocol.select_on == TEST else (VALID,)
+    return Settings(seed, metric_named(name), cutoff, splits, LIST_DEPTH if final else cutoff, bfloat16)
+
+
 def _results(spec: RunSpec, model: Model, outcome: Outcome) -> Results:
-    """What a final run leaves: lists as rows, weights, and embeddings in float16."""
+    """What a final run or a refit leaves: lists as rows, weights, and embeddings in float16."""
     weights = {name: value.cpu() for name, value in model.state_dict().items()}
     if outcome.embeddings is None:
         return Results(lists_frame(outcome.lists), weights, {})
@@ -151,17 +157,37 @@ def watched_metric(watch: str, evaluator: Evaluator) -> str:
     return instead
 
 
-def _watched(spec: RunSpec, watched: str, outcome: Outcome, evaluator: Evaluator) -> dict[str, dict[str, float]]:
-    """The watched metric on the splits that choose; of a fair run, test is measured by nobody but the stage
-    `measure`.
+def _watched(spec: RunSpec, watched: str, outcome: Outcome, evaluator: Evaluator) -> dict[str, Any]:
+    """The watched metric on the splits that choose, and for how many users it was asked in vain; of a fair run, test is
+    measured by nobody but the stage `measure`.
     """
     chosen = {VALID, spec.protocol.select_on}
     name, cutoff = metric_of(watched)
-    return {
+    values = {
         split: {watched: evaluator.value(lists, split, metric_named(name), cutoff)}
         for split, lists in outcome.lists.items()
         if split in chosen
     }
+    return {"watch": watched, "covered": evaluator.covered(VALID, metric_of(spec.watch)[1]), **values}
+
+
+def is_made_of(record: Mapping[str, Any], prepared: Path, features: Path | None, modalities: Sequence[str]) -> bool:
+    """Return whether a run was trained on the data that are there now, by the hashes in its record.
+
+    Parameters
+    ----------
+    record
+        Its `run.json`.
+    prepared, features
+        Folders of the data set and of the feature set, as for `train`.
+    modalities
+        Those it reads.
+    """
+    known = record.get("data", {})
+    here = (read_object(prepared / STATISTICS) or {}).get("content_hash")
+    read = modalities if features is not None else ()
+    tables = {m: (read_object(Path(f"{features}/{m}.json")) or {}).get("matrix_sha256") for m in read}
+    return bool(known.get("interactions") == here and known.get("features", {}) == tables)
 
 
 def load_content(

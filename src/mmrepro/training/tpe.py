@@ -15,12 +15,12 @@ import filelock
 import optuna
 
 from mmrepro.config.run import RunSpec
-from mmrepro.records.files import read_json
+from mmrepro.records.files import read_object
 from mmrepro.runtime.seeds import derive_seed
 from mmrepro.study.kinds import training_code
 from mmrepro.study.layout import Layout
 from mmrepro.study.space import SequentialSearch, Space, combinations, shuffled
-from mmrepro.training.run import train
+from mmrepro.training.run import is_made_of, train
 from mmrepro.training.selection import judged, select
 
 REPEATS = 50
@@ -102,17 +102,12 @@ def _finished(spec: RunSpec, seed: int, prepared: Path, features: Path | None, f
     with filelock.FileLock(folder / ".search.lock"):
         if not _is_current(spec, prepared, features, folder / "run.json"):
             train(spec, seed, prepared, features, folder)
-    record: dict[str, Any] = read_json(folder / "run.json")
-    return record
+    return read_object(folder / "run.json") or {}
 
 
 def _is_current(spec: RunSpec, prepared: Path, features: Path | None, path: Path) -> bool:
     """Whether a record comes from today's code and data; its settings are the folder's name."""
-    if not path.is_file():
+    record = read_object(path)
+    if record is None or not is_made_of(record, prepared, features, spec.modalities):
         return False
-    record = read_json(path)
-    data: dict[str, Any] = {"interactions": read_json(prepared / "statistics.json")["content_hash"]}
-    if features is not None and spec.modalities:
-        data["features"] = {m: read_json(features / f"{m}.json")["matrix_sha256"] for m in spec.modalities}
-    same_data = all(record["data"].get(key) == value for key, value in data.items())
-    return bool(same_data and record["code"] == training_code(spec.model, spec.watch))
+    return bool(record.get("code") == training_code(spec.model, spec.watch))

@@ -16,7 +16,7 @@ from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.evaluation.lists import RankedLists
 from mmrepro.evaluation.metrics import Compute
-from mmrepro.evaluation.ranking import make_scorer
+from mmrepro.evaluation.ranking import Scorer, make_scorer
 from mmrepro.models.base import Batch, Model, TrainedParameters
 from mmrepro.runtime.checkpoint import Checkpoint
 from mmrepro.runtime.seeds import derive_seed
@@ -44,7 +44,8 @@ class Settings:
     seed
         Batches, negatives and draws of each epoch derive from it.
     metric, cutoff
-        On validation, what stopping looks at.
+        On validation, what stopping looks at. Without a metric nothing is validated: all epochs are trained, and the
+        last one counts as the best.
     splits, depth
         Splits that are ranked in the end (`test` never is unless it is among them), and the length of those lists.
     bfloat16
@@ -52,7 +53,7 @@ class Settings:
     """
 
     seed: int
-    metric: Compute
+    metric: Compute | None
     cutoff: int = 20
     splits: tuple[str, ...] = (VALID, TEST)
     depth: int = 100
@@ -126,24 +127,33 @@ class Trainer:
         self.optimiser.learning_rate = self.parameters.learning_rate * decay
         torch.manual_seed(derive_seed(self.settings.seed, "epoch", epoch))
         terms, self.last = self._train(epoch)
-        metric, cutoff = self.settings.metric, self.settings.cutoff
         with scoring(self.model, self.behaviour, self.last) as scorer:
-            value = self.evaluator.value(self.evaluator.rank(scorer, VALID, cutoff), VALID, metric, cutoff)
-            improved = self.behaviour.compared(value) > self.state["best_value"]
+            valid, improved = self._validate(scorer, epoch)
             if improved:
-                self.state.update(best_value=self.behaviour.compared(value), best_epoch=epoch, best=self._note())
-        self.state.update(bad=0 if improved else self.state["bad"] + 1, epoch=epoch)
+                self.state.update(best_epoch=epoch, best=self._note())
+        self.state.update(bad=0 if improved or not valid else self.state["bad"] + 1, epoch=epoch)
         record = {
             "epoch": epoch,
             "loss": sum(terms.values()),
             "terms": terms,
             "learning_rate": self.optimiser.learning_rate,
-            "valid": {f"{metric.__name__}_at_{cutoff}": value},
+            "valid": valid,
             "best_epoch": self.state["best_epoch"],
             "seconds": round(time.perf_counter() - started, 3),
         }
         self.state["history"].append(record)
         self.report(record)
+
+    def _validate(self, scorer: Scorer, epoch: int) -> tuple[dict[str, float], bool]:
+        """The metric on validation by name, and whether the epoch is the best so far."""
+        metric, cutoff = self.settings.metric, self.settings.cutoff
+        if metric is None:
+            return {}, epoch == self.parameters.max_epochs
+        value = self.evaluator.value(self.evaluator.rank(scorer, VALID, cutoff), VALID, metric, cutoff)
+        compared = self.behaviour.compared(value)
+        improved = compared > self.state["best_value"]
+        self.state["best_value"] = max(compared, self.state["best_value"])
+        return {f"{metric.__name__}_at_{cutoff}": value}, improved
 
     def _train(self, epoch: int) -> tuple[dict[str, float], LastBatch]:
         """Run the optimiser over an epoch's batches; return the mean of each term, and the moment before the last
