@@ -20,4 +20,4 @@ rule track:
         file=study_file(),
         slice=slice_without(),
     shell:
-        "mmrepro track {params.file} --slice {params.slice:q} > {log} 2>&1"
+        "mmrepro track {params.file:q} --slice {params.slice:q} > {log} 2>&1"
