@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -177,12 +177,26 @@ def tables(study: StudyFile, output: Output, slice: Slice = "{}") -> None:
 
 
 @app.command()
-def track(study: StudyFile, slice: Slice = "{}") -> None:
+def track(
+    study: StudyFile,
+    slice: Slice = "{}",
+    attempt: Annotated[
+        int | None,
+        typer.Option(help="given by the workflow: note an unusable store in the receipt, and succeed"),
+    ] = None,
+) -> None:
     """Import a study's finished runs into MLflow (MLFLOW_TRACKING_URI, or results/mlflow.db)."""
+    from mmrepro.housekeeping.mlflow_store import StoreError
     from mmrepro.housekeeping.tracking import import_runs
 
-    count = import_runs(resolved(study, slice), Path(), os.environ.get("MLFLOW_TRACKING_URI"))
-    print(f"{count} runs imported")
+    try:
+        count = import_runs(resolved(study, slice), Path(), attempt=attempt)
+    except StoreError as error:
+        if attempt is None:
+            raise
+        print(f"{error}; the next run tries the import again, and so does `mmrepro track {shlex.quote(str(study))}`")
+    else:
+        print(f"{count} runs imported")
 
 
 for command in COMMANDS:

@@ -11,6 +11,7 @@ from mmrepro.config.study import TABLE_KEYS, StudyConfig
 from mmrepro.datasets.mirror import mirror_folder, source_stamp
 from mmrepro.errors import MmreproError
 from mmrepro.reporting.escape import one_line
+from mmrepro.housekeeping.tracking import next_attempt
 from mmrepro.study.kinds import KINDS
 from mmrepro.study.layout import ENCODER, FEATURES, MEASURES, NO_FEATURES, PREPARED, RAW, RUN, STUDY, TRIAL, Layout
 from mmrepro.study.products import table_files

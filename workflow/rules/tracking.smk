@@ -19,5 +19,6 @@ rule track:
         settings=settings("track"),
         file=study_file(),
         slice=slice_without(),
+        attempt=next_attempt(PLAN),
     shell:
-        "mmrepro track {params.file:q} --slice {params.slice:q} > {log} 2>&1"
+        "mmrepro track {params.file:q} --slice {params.slice:q} --attempt {params.attempt} 2>&1 | tee {log}"

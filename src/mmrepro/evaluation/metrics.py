@@ -17,6 +17,8 @@ from mmrepro.ops.interactions import Interactions
 
 Compute = Callable[["Measured", int], np.ndarray | float]
 """A metric of lists that are cut at k: a value a user, shape (n,), or one of all lists."""
+UNORDERED = ("recall", "precision", "hit_rate")
+"""Metrics of accuracy that are the same for every order of the items of a list."""
 LONG_TAIL = 0.8
 """Share of the items, the least popular first, that are the long tail."""
 
@@ -257,7 +259,7 @@ def metric_named(name: str) -> Compute:
 
 def ordered_metric(name: str) -> Compute:
     """Return a metric's own function where it looks at the order of a list's items, else that of NDCG."""
-    return ndcg if name in [compute.__name__ for compute in (recall, precision, hit_rate)] else metric_named(name)
+    return ndcg if name in UNORDERED else metric_named(name)
 
 
 def mean_over_users(compute: Compute, measured: Measured, k: int) -> float:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from filelock import FileLock
+from typing import TYPE_CHECKING, Any
 
 from mmrepro.errors import MmreproError
+from mmrepro.housekeeping.mlflow_store import PATIENCE, StoreError, opened_store
 from mmrepro.housekeeping.tracked_jobs import FinishedJob, finished_jobs
-from mmrepro.records.files import write_json
+from mmrepro.records.files import read_object, write_json
 from mmrepro.reporting.escape import markdown_line
 from mmrepro.study.kinds import KINDS
 from mmrepro.study.layout import Layout
@@ -25,11 +25,14 @@ METRICS_A_BATCH, PARAMETERS_A_BATCH = 1000, 100  # limits of MLflow's log_batch
 STUDY, KIND, RUN_ID, FOLDER = "mmrepro.study", "mmrepro.kind", "mmrepro.run_id", "mmrepro.folder"
 
 
-def import_runs(plan: Plan, root: Path, uri: str | None = None) -> int:
+def import_runs(
+    plan: Plan, root: Path, uri: str | None = None, attempt: int | None = None, patience: float = PATIENCE
+) -> int:
     """Import every finished run, trial and pre-training of a study into MLflow.
 
     A run that is there already is left alone; one whose record has changed, or whose import was interrupted, is
-    replaced. Beside the tables a receipt `tracking.json` says how many of each kind were there to import.
+    replaced. Beside the tables a receipt `tracking.json` says how many of each kind were there to import, and how many
+    were imported.
 
     Parameters
     ----------
@@ -39,6 +42,11 @@ def import_runs(plan: Plan, root: Path, uri: str | None = None) -> int:
         Folder that holds `data/` and `results/`.
     uri
         Tracking server; without it `MLFLOW_TRACKING_URI`, else the database `results/mlflow.db`.
+    attempt
+        What `next_attempt` told the workflow: the receipt is written even when the import fails, and asks for another
+        attempt. Without it a failed import leaves the receipt as it is.
+    patience
+        Seconds to wait at most for a store that others use.
 
     Returns
     -------
@@ -47,41 +55,79 @@ def import_runs(plan: Plan, root: Path, uri: str | None = None) -> int:
 
     Raises
     ------
+    StoreError
+        For a server or database that MLflow cannot use.
     MmreproError
-        For an unreadable run record, or a server or database that MLflow cannot use.
+        For an unreadable run record.
     """
     finished = finished_jobs(plan, root)
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / DATABASE).resolve()}"
-    (root / DATABASE).parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / "results/.mlflow.lock"):  # a cold database breaks when two processes create its tables
-        imported = _import_all(plan, finished, uri)
+    imported = 0
+    try:
+        with opened_store(uri, root / "results/.mlflow.lock", patience) as client:
+            for is_new in _import_each(client, plan, finished):
+                imported += is_new
+    except StoreError as error:
+        if attempt is not None:
+            _write_receipt(plan, root, finished, imported, str(error), attempt + 1)
+        raise
+    if attempt is None:
+        attempt = next_attempt(plan, root) - ("problem" in _receipt(plan, root))
+    _write_receipt(plan, root, finished, imported, None, attempt)
+    return imported
+
+
+def next_attempt(plan: Plan, root: Path = Path()) -> int:
+    """Return the number of the import that a study's receipt asks for.
+
+    Snakemake reruns a job whose parameters are not those that it last ran with: a failed import asks for the number
+    after its own, an import that succeeded for its own again.
+
+    Parameters
+    ----------
+    plan
+        The resolved study.
+    root
+        Folder that holds `results/`.
+
+    Returns
+    -------
+    int
+        0 where there is no receipt, or none that can be read.
+    """
+    attempt = _receipt(plan, root).get("attempt")
+    return attempt if isinstance(attempt, int) else 0
+
+
+def _receipt(plan: Plan, root: Path) -> dict[str, Any]:
+    """A study's receipt; empty where there is none that can be read."""
+    try:
+        return read_object(root / _receipt_file(plan)) or {}
+    except (MmreproError, OSError):
+        return {}
+
+
+def _receipt_file(plan: Plan) -> Path:
+    return Layout.study(plan.study.study) / "tracking.json"
+
+
+def _write_receipt(
+    plan: Plan, root: Path, finished: list[FinishedJob], imported: int, problem: str | None, attempt: int
+) -> None:
     counts = Counter(found.job.kind for found in finished)
     tracked = {kind.title: counts[name] for name, kind in KINDS.items() if kind.tracked}
-    receipt = {"study": plan.study.study, **tracked}
-    write_json(root / Layout.study(plan.study.study) / "tracking.json", receipt)
-    return imported
+    receipt = {"study": plan.study.study, **tracked, "imported": imported, "attempt": attempt}
+    write_json(root / _receipt_file(plan), receipt if problem is None else {**receipt, "problem": problem})
 
 
-def _import_all(plan: Plan, finished: list[FinishedJob], uri: str) -> int:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default waits for minutes
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client = MlflowClient(tracking_uri=uri)
-        experiment = _experiment(client, plan.study.study)
-        present = _present(client, experiment)
-        parent = _parent(client, experiment, plan, present)
-        imported = 0
-        for job in finished:
-            imported += _import_one(client, experiment, parent, job, plan.study.study, present)
-        client.set_terminated(parent, "FINISHED")
-    except MlflowException as error:
-        reason = str(error).splitlines()[0]
-        hint = "check MLFLOW_TRACKING_URI, or unset it to use results/mlflow.db, which may be deleted at any time"
-        raise MmreproError(f"MLflow cannot be used: {reason}; {hint}") from None
-    return imported
+def _import_each(client: MlflowClient, plan: Plan, finished: list[FinishedJob]) -> Iterator[bool]:
+    """Import jobs one after the other; yields of each whether it was new or replaced."""
+    experiment = _experiment(client, plan.study.study)
+    present = _present(client, experiment)
+    parent = _parent(client, experiment, plan, present)
+    for job in finished:
+        yield _import_one(client, experiment, parent, job, plan.study.study, present)
+    client.set_terminated(parent, "FINISHED")
 
 
 def _experiment(client: MlflowClient, name: str) -> str:
