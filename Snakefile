@@ -33,6 +33,11 @@ include: "workflow/rules/tracking.smk"
 report: "workflow/report/workflow.rst"
 
 
+onstart:
+    if PLAN.slice:
+        print(f"a slice of {PLAN.study.study}: its tables go to {STUDY_FOLDER}, those of the whole study stay")
+
+
 localrules:
     all,
     track,

@@ -173,7 +173,7 @@ def tables(study: StudyFile, output: Output, slice: Slice = "{}") -> None:
     from mmrepro.reporting.build import build_tables
 
     plan = resolved(study, slice)
-    build_tables(plan, output / plan.study.study)
+    build_tables(plan, output / plan.name)
 
 
 @app.command()

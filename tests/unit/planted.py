@@ -48,13 +48,12 @@ def planted_dataset() -> PreparedDataset:
     return PreparedDataset("planted", N_USERS, N_ITEMS, "0" * 64, frame)
 
 
-def write_planted(folder: Path) -> Path:
+def write_planted(folder: Path, more: dict[str, pd.DataFrame] | None = None) -> Path:
     """Write the data set as `mmrepro prepare` does, as far as training reads it."""
-    folder.mkdir(parents=True)
     data = planted_dataset()
     counts = {"dataset": data.dataset, "n_users": data.n_users, "n_items": data.n_items}
-    hashes = {"content_hash": data.content_hash, "item_list_hash": "1" * 64}
-    write_prepared(folder, {INTERACTIONS: data.interactions}, {**counts, **hashes})
+    hashes = {"content_hash": data.content_hash, "item_list_hash": "1" * 64, "numbering": None}
+    write_prepared(folder, {INTERACTIONS: data.interactions, **(more or {})}, {**counts, **hashes})
     return folder
 
 

@@ -15,7 +15,7 @@ from mmrepro.config.files import from_json, load, validate
 from mmrepro.config.model import ModelConfig, ModelSchema, model_names
 from mmrepro.config.protocol import RELEASED_SWITCHES, Protocol
 from mmrepro.config.run import RunSpec
-from mmrepro.config.study import TABLE_KEYS, StudyConfig
+from mmrepro.config.study import StudyConfig
 from mmrepro.errors import MmreproError
 from mmrepro.housekeeping.schemas import schemas, write_schemas
 from mmrepro.models.base import model_class
@@ -346,8 +346,3 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> Non
         MmreproError, match=r"tiny\.yaml: not valid YAML: key 'cm3' stands twice; name it once .*line 5"
     ):
         load(StudyConfig, file)
-
-
-def test_keys_of_tables_are_keys_of_a_study_and_decide_no_run() -> None:
-    assert set(TABLE_KEYS) <= set(StudyConfig.model_fields)
-    assert not set(TABLE_KEYS) & {"datasets", "models", "seeds", "protocols", "parameters", "search", "comparisons"}

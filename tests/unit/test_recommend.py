@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mmrepro.datasets import interactions as files
 from mmrepro.errors import MmreproError
 from mmrepro.reporting.recommend import as_text, recommend
 
@@ -12,17 +13,21 @@ USERS = np.array([[1, 0], [0, 1]], dtype=np.float16)
 ITEMS = np.array([[2, 0], [0, 1], [3, 4], [0, 0], [4, 3]], dtype=np.float16)
 
 
+INTERACTIONS_BY_HAND = {"user": [0, 1, 1, 0], "item": [0, 1, 4, 1], "split": ["train", "train", "valid", "test"]}
+
+
+def write_data(folder: Path, titles: list[str | None], interactions: dict[str, list]) -> None:
+    items = pd.DataFrame({"key": [f"I{i}" for i in range(5)], "title": titles}).rename_axis("item")
+    users = pd.DataFrame({"key": ["anna", "bert"]}).rename_axis("user")
+    hashes = {"content_hash": "x", "item_list_hash": "y", "numbering": None}
+    tables = {files.INTERACTIONS: pd.DataFrame(interactions), files.ITEMS: items, files.USERS: users}
+    files.write_prepared(folder, tables, {"dataset": "toy", "n_users": 2, "n_items": 5, **hashes})
+
+
 @pytest.fixture
 def prepared(tmp_path: Path) -> Path:
     folder = tmp_path / "prepared" / "toy"
-    folder.mkdir(parents=True)
-    interactions = {"user": [0, 1, 1, 0], "item": [0, 1, 4, 1], "split": ["train", "train", "valid", "test"]}
-    pd.DataFrame(interactions).to_parquet(folder / "interactions.parquet")
-    items = pd.DataFrame({"key": [f"I{i}" for i in range(5)], "title": ["a", "b", "c", None, "e"]})
-    items.rename_axis("item").to_parquet(folder / "items.parquet")
-    pd.DataFrame({"key": ["anna", "bert"]}).rename_axis("user").to_parquet(folder / "users.parquet")
-    statistics = {"dataset": "toy", "n_users": 2, "n_items": 5, "content_hash": "x", "item_list_hash": "y"}
-    (folder / "statistics.json").write_text(json.dumps(statistics))
+    write_data(folder, ["a", "b", "c", None, "e"], INTERACTIONS_BY_HAND)
     return folder.parent
 
 
@@ -65,7 +70,7 @@ def test_liked_items_are_compared_by_mean_cosine_and_left_out(run: Path, prepare
 
 def test_a_user_without_a_test_list_is_not_offered_what_any_split_holds(run: Path, prepared: Path) -> None:
     interactions = {"user": [0, 1, 1, 1], "item": [0, 1, 2, 4], "split": ["train", "train", "valid", "test"]}
-    pd.DataFrame(interactions).to_parquet(prepared / "toy/interactions.parquet")
+    write_data(prepared / "toy", ["a", "b", "c", None, "e"], interactions)
     assert recommend(run, prepared, "bert", k=9)["key"].tolist() == ["I0", "I3"]
 
 
@@ -94,8 +99,7 @@ def test_damaged_files_are_one_clear_line(run: Path, prepared: Path) -> None:
 
 def test_titles_do_nothing_to_a_terminal(run: Path, prepared: Path) -> None:
     titles = ["a", "b", "\x1b[31mred\nline", None, "e"]
-    items = pd.DataFrame({"key": [f"I{i}" for i in range(5)], "title": titles})
-    items.rename_axis("item").to_parquet(prepared / "toy/items.parquet")
+    write_data(prepared / "toy", titles, INTERACTIONS_BY_HAND)
     lines = as_text(recommend(run, prepared, "anna")).splitlines()
     assert len(lines) == 3
     assert lines[1].split() == ["1", "I2", "\\x1b[31mred", "line", "0.75"]

@@ -11,6 +11,7 @@ from planted import N_ITEMS, N_USERS, SMALL, planted_dataset, write_planted
 
 from mmrepro.config.protocol import ProtocolConfig
 from mmrepro.config.run import RunSpec
+from mmrepro.datasets.interactions import ITEMS, USERS
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import read_json, write_json
 from mmrepro.reporting.recommend import recommend
@@ -26,11 +27,9 @@ def finished(root: Path, model: str, **changes: object) -> Path:
     """Folder of a finished run on planted data."""
     prepared = root / "data/prepared/planted"
     if not prepared.is_dir():
-        write_planted(prepared)
-        keys = pd.DataFrame({"key": [f"I{i}" for i in range(N_ITEMS)], "title": "a"}).rename_axis("item")
-        keys.to_parquet(prepared / "items.parquet")
+        items = pd.DataFrame({"key": [f"I{i}" for i in range(N_ITEMS)], "title": "a"}).rename_axis("item")
         users = pd.DataFrame({"key": [f"U{i}" for i in range(N_USERS)]}).rename_axis("user")
-        users.to_parquet(prepared / "users.parquet")
+        write_planted(prepared, {ITEMS: items, USERS: users})
     spec = RunSpec.model_validate({"purpose": "final", "dataset": "planted", "model": model, **changes})
     folder = root / Layout.run(spec, 1)
     train(spec, 1, prepared, None, folder)

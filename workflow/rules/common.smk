@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from mmrepro.config.files import load_yaml, validate
-from mmrepro.config.study import TABLE_KEYS, StudyConfig
+from mmrepro.config.study import StudyConfig
 from mmrepro.datasets.mirror import mirror_folder, source_stamp
 from mmrepro.errors import MmreproError
 from mmrepro.reporting.escape import one_line
@@ -15,7 +15,7 @@ from mmrepro.housekeeping.tracking import next_attempt
 from mmrepro.study.kinds import KINDS
 from mmrepro.study.layout import ENCODER, FEATURES, MEASURES, NO_FEATURES, PREPARED, RAW, RUN, STUDY, TRIAL, Layout
 from mmrepro.study.products import table_files
-from mmrepro.study.resolve import make_plan
+from mmrepro.study.resolve import make_plan, whole_study
 
 
 def study_file():
@@ -28,24 +28,28 @@ def study_file():
 
 
 try:
-    WRITTEN = load_yaml(Path(study_file())) if workflow.configfiles else {}
-    PLAN = make_plan(validate(StudyConfig, dict(config), str(study_file())), Path(workflow.basedir), str(study_file()))
+    WRITTEN = (load_yaml(Path(study_file())) if workflow.configfiles else {}) or {}
+    PLAN = make_plan(
+        validate(StudyConfig, dict(config), study_file()),
+        Path(workflow.basedir),
+        study_file(),
+        whole_study(WRITTEN, study_file()),
+    )
 except MmreproError as error:
     raise WorkflowError(one_line(str(error))) from None
 
 JOBS = {(job.kind, job.product.as_posix()): job for job in PLAN.jobs}
-STUDY_FOLDER = STUDY.format(study=PLAN.study.study)
+STUDY_FOLDER = STUDY.format(study=PLAN.name)
 
 
-def slice_without(*left_out):
+def slice_given():
     """What --config has changed, as JSON, for the commands that read the study themselves."""
-    changed = {key: value for key, value in config.items() if key not in WRITTEN or WRITTEN[key] != value}
-    return json.dumps({key: value for key, value in changed.items() if key not in left_out})
+    return json.dumps({key: value for key, value in config.items() if key not in WRITTEN or WRITTEN[key] != value})
 
 
 def job(kind):
     """A function of wildcards: the job of a kind that makes what they name."""
-    return lambda wildcards: JOBS[kind, KINDS[kind].product.format(**{"study": PLAN.study.study, **wildcards})]
+    return lambda wildcards: JOBS[kind, KINDS[kind].product.format(**{"study": PLAN.name, **wildcards})]
 
 
 def inputs(kind, *left_out):

@@ -45,6 +45,6 @@ rule measure:
         code=code("measure"),
         settings=settings("measure"),
         file=study_file(),
-        slice=slice_without(*TABLE_KEYS),
+        slice=slice_given(),
     shell:
-        "mmrepro measure {params.file} {wildcards.dataset} --slice {params.slice:q} --output results > {log} 2>&1"
+        "mmrepro measure {params.file:q} {wildcards.dataset} --slice {params.slice:q} --output results > {log} 2>&1"

@@ -7,14 +7,14 @@ rule tables:
             report(
                 f"{STUDY_FOLDER}/{path}",
                 category=path.parent.name or "summary",
-                labels={"study": PLAN.study.study, "file": path.name},
+                labels={"study": PLAN.name, "file": path.name},
             )
             for path in table_files(PLAN)
         ],
     log:
-        KINDS["tables"].log_file.format(study=PLAN.study.study),
+        KINDS["tables"].log_file.format(study=PLAN.name),
     benchmark:
-        KINDS["tables"].benchmark_file.format(study=PLAN.study.study)
+        KINDS["tables"].benchmark_file.format(study=PLAN.name)
     conda:
         "../../envs/mmrepro.yaml"
     threads: needs("tables", "threads")
@@ -25,6 +25,6 @@ rule tables:
         code=code("tables"),
         settings=settings("tables"),
         file=study_file(),
-        slice=slice_without(),
+        slice=slice_given(),
     shell:
-        "mmrepro tables {params.file} --slice {params.slice:q} --output results > {log} 2>&1"
+        "mmrepro tables {params.file:q} --slice {params.slice:q} --output results > {log} 2>&1"

@@ -5,9 +5,9 @@ rule track:
     output:
         receipt=f"{STUDY_FOLDER}/tracking.json",
     log:
-        KINDS["track"].log_file.format(study=PLAN.study.study),
+        KINDS["track"].log_file.format(study=PLAN.name),
     benchmark:
-        KINDS["track"].benchmark_file.format(study=PLAN.study.study)
+        KINDS["track"].benchmark_file.format(study=PLAN.name)
     conda:
         "../../envs/mmrepro.yaml"
     threads: needs("track", "threads")
@@ -18,7 +18,7 @@ rule track:
         code=code("track"),
         settings=settings("track"),
         file=study_file(),
-        slice=slice_without(),
+        slice=slice_given(),
         attempt=next_attempt(PLAN),
     shell:
         "mmrepro track {params.file:q} --slice {params.slice:q} --attempt {params.attempt} 2>&1 | tee {log}"

@@ -98,10 +98,6 @@ class Comparison(Strict):
     variants: dict[str, Variant] = Field(min_length=2, description="the others are compared with the first")
 
 
-TABLE_KEYS = ("title", "note", "focus", "published", "feature_quality")
-"""Keys of a study that say something of its tables, and nothing of its runs and their measures."""
-
-
 class StudyConfig(Strict):
     """A study: a view on runs, and the tables made from them."""
 

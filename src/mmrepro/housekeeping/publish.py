@@ -57,7 +57,7 @@ def publish_reference(plan: Plan, output: Path, root: Path = Path(), allow_parti
         _refuse_holes([_place(job) for job, record in found.items() if record is None])
     finished = {job: record for job, record in found.items() if record is not None}
     _refuse_unclear_code(finished)
-    folder = output / plan.study.study
+    folder = output / plan.name
     temporary = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -86,7 +86,7 @@ def _line(plan: Plan, job: Job, record: Mapping[str, Any], root: Path) -> str:
     """A line of a file of records; of a final run, with its metrics."""
     values: dict[str, Any] = {"folder": _place(job).as_posix(), **_portable(record)}
     if job.kind == "train":
-        path = root / Layout.measures(plan.study.study, job.labels["dataset"])
+        path = root / Layout.measures(plan.name, job.labels["dataset"])
         values["metrics"] = (read_object(path) or {}).get("runs", {}).get(values["folder"])
     return json.dumps(values)
 

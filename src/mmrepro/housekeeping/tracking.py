@@ -108,7 +108,7 @@ def _receipt(plan: Plan, root: Path) -> dict[str, Any]:
 
 
 def _receipt_file(plan: Plan) -> Path:
-    return Layout.study(plan.study.study) / "tracking.json"
+    return Layout.study(plan.name) / "tracking.json"
 
 
 def _write_receipt(

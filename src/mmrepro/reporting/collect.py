@@ -88,7 +88,7 @@ def finished_runs(
     """
     finished: list[FinishedRun] = []
     for one in planned:
-        record, path = read_record(one, root), root / Layout.measures(plan.study.study, one.spec.dataset)
+        record, path = read_record(one, root), root / Layout.measures(plan.name, one.spec.dataset)
         if record is None:
             continue
         metrics = measured(plan, one, record, root)

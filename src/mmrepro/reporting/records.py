@@ -84,7 +84,7 @@ def measured(
         When the file of the measures is no JSON object, belongs to other values of the users than lie beside it, or was
         made of other data than the run.
     """
-    path = root / Layout.measures(plan.study.study, run.spec.dataset)
+    path = root / Layout.measures(plan.name, run.spec.dataset)
     if not path.is_file():
         return None
     found = _measures(path, path.stat().st_mtime_ns)

@@ -28,7 +28,7 @@ def summary(plan: Plan, collection: Collection, frame: pd.DataFrame) -> dict[str
         `test` and `valid`: data set -> protocol -> model -> `recall_at_20` -> mean over seeds.
     """
     result: dict[str, Any] = {
-        "study": plan.study.study,
+        "study": plan.name,
         "watch": plan.study.watch,
         "code": _codes(collection),
         TEST: {},

@@ -217,7 +217,7 @@ def _results(plan: Plan, published: Sequence[Path]) -> Iterator[Job]:
         "published": tuple(published),
     }
     needs = Needs(minutes=minutes("tables", next(iter(plan.datasets.values()))))
-    labels = {"study": study.study}
+    labels = {"study": plan.name}
     yield from measures
     yield Job("tables", labels, inputs, {"study": plan_hash(plan)}, needs)
     tracked = {"runs": records, "measures": measured, "selections": selections, "alignments": alignments}
@@ -246,7 +246,7 @@ def _measure(plan: Plan, dataset: str) -> Job:
     widths = _widths(plan, content.feature_set) if content else []
     memory, disk = memory_mb("measure", config, widths), len(runs) * disk_mb("measure", config)
     needs = Needs(memory_mb=memory, disk_mb=disk, minutes=len(runs) * minutes("measure", config))
-    return Job("measure", {"study": plan.study.study, "dataset": dataset}, inputs, settings, needs)
+    return Job("measure", {"study": plan.name, "dataset": dataset}, inputs, settings, needs)
 
 
 def _needs(

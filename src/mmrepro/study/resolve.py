@@ -26,12 +26,13 @@ from mmrepro.study.plan import (
     PlannedRun,
     PlannedSelection,
     PlannedVariant,
+    slice_of,
 )
 from mmrepro.study.products import metric_names, published_files, table_names
 from mmrepro.study.space import SequentialSearch, Space, combinations, space_of, trials_of
 
 
-def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study") -> Plan:
+def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study", whole: StudyConfig | None = None) -> Plan:
     """Resolve a study into data sets, feature sets, trials, runs and probes.
 
     Parameters
@@ -42,6 +43,8 @@ def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study") ->
         Folder that holds `config/`.
     origin
         File the study comes from, for messages.
+    whole
+        The study as its file says, where `study` may be a slice of it.
 
     Raises
     ------
@@ -72,6 +75,7 @@ def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study") ->
         tuple(builder.selections.values()),
         tuple(_probes(study, used)),
         tuple(_alignments(builder.feature_sets, used)),
+        slice=slice_of(study, whole) if whole else "",
     )
     return replace(plan, jobs=jobs_of(plan, published_files(study)))
 
@@ -95,9 +99,17 @@ def _alignments(feature_sets: dict[str, FeatureSetConfig], used: list[tuple[str,
 def plan_of_file(path: Path, root: Path = Path(), **changes: Any) -> Plan:
     """Read a study file and resolve it; `changes` replace keys as Snakemake's --config does."""
     data = load_yaml(root / path)
-    if isinstance(data, dict):
-        data.update(changes)
-    return make_plan(validate(StudyConfig, data, str(path)), root, str(path))
+    whole = whole_study(data, str(path))
+    study = validate(StudyConfig, {**data, **changes}, str(path)) if isinstance(data, dict) and changes else whole
+    return make_plan(study or validate(StudyConfig, data, str(path)), root, str(path), whole)
+
+
+def whole_study(written: Any, origin: str) -> StudyConfig | None:
+    """Return the study that a file holds; None where it takes --config to complete it."""
+    try:
+        return validate(StudyConfig, written, origin)
+    except MmreproError:
+        return None
 
 
 def plans_of_files(paths: Sequence[Path], root: Path = Path()) -> tuple[list[Plan], list[str]]:
