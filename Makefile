@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 CORES ?= all
-STUDY ?=
+export export STUDY ?=
 PORT ?= 5000
 BIN := .venv/bin
 LOCK := envs/requirements.lock
@@ -14,8 +14,8 @@ unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV PYTHONHOME
 .PHONY: run setup test fast-test format lint types docs schema dvc ui lock bench clean help
 .DEFAULT_GOAL := run
 
-run: setup  ## set up if needed, then run a study: STUDY=config/studies/<study>.yaml (the embedded one), CORES=all
-	@$(BIN)/python workflow/scripts/run_study.py --cores $(CORES) $(if $(STUDY),--configfile $(STUDY))
+run: setup  ## set up if needed, then run a study: STUDY=its name or file (the embedded one), CORES=all
+	@$(BIN)/python workflow/scripts/run_study.py "$$STUDY" --cores $(CORES)
 
 setup: $(BIN)/.installed  ## make .venv from the lock file, where it is missing or out of date
 
@@ -67,8 +67,8 @@ lock: setup  ## renew the lock file from pyproject.toml
 bench: setup  ## measure the parts of a training step (others: benchmarks/README.md)
 	$(BIN)/python benchmarks/cm3_step.py
 
-clean: setup  ## remove what the workflow made for a study: STUDY=...
-	$(BIN)/snakemake --cores 1 $(if $(STUDY),--configfile $(STUDY)) --delete-all-output
+clean: setup  ## remove what the workflow made for a study: STUDY=its name or file (the embedded one)
+	@$(BIN)/python workflow/scripts/run_study.py "$$STUDY" --cores 1 --delete-all-output
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -9,23 +9,28 @@ from typing import Annotated
 import typer
 
 from mmrepro.errors import MmreproError
-from mmrepro.housekeeping.commands import COMMANDS, Output, Slice, StudyFile, resolved
+from mmrepro.housekeeping.commands import COMMANDS, DatasetFile, Output, Slice, StudyFile, resolved
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 
 
 @app.command()
-def fetch(config: Path, output: Output) -> None:
-    """Bring a data set's raw files here, from MMREPRO_MIRROR or their urls, and verify them."""
+def fetch(
+    config: DatasetFile,
+    output: Annotated[Path | None, typer.Option(help="where the files go; none: data/raw/<data set>")] = None,
+) -> None:
+    """Bring a data set's raw files here, from MMREPRO_MIRROR or their urls, and verify them; also what has changed."""
     from mmrepro.config.files import load_dataset
     from mmrepro.datasets.fetch import fetch as run
     from mmrepro.datasets.mirror import mirror_folder
+    from mmrepro.study.layout import Layout
 
-    run(load_dataset(config), output, mirror_folder())
+    dataset = load_dataset(config)
+    run(dataset, output or Layout.raw(dataset.raw_name), mirror_folder())
 
 
 @app.command()
-def images(config: Path, raw: Path) -> None:
+def images(config: DatasetFile, raw: Path) -> None:
     """Download the images of the items that survive a data set's filters, and list what became of each."""
     from mmrepro.config.files import load_dataset
     from mmrepro.datasets.image_download import download_images
@@ -34,7 +39,7 @@ def images(config: Path, raw: Path) -> None:
 
 
 @app.command()
-def prepare(config: Path, raw: Path, output: Output) -> None:
+def prepare(config: DatasetFile, raw: Path, output: Output) -> None:
     """Clean, filter, re-index and split a data set."""
     from mmrepro.config.files import load_dataset
     from mmrepro.datasets.prepare import prepare as run

@@ -239,10 +239,10 @@ def test_the_workflow_finishes_without_a_store_and_imports_later(finished: Check
     checkout = Checkout(tmp_path / "checkout")
     shutil.copytree(finished.folder, checkout.folder)
     database, product = checkout.folder / "results/mlflow.db", "results/smoke/tracking.json"
-    run_study = (sys.executable, "workflow/scripts/run_study.py", "--cores", "2", "--configfile")
+    run_study = (sys.executable, "workflow/scripts/run_study.py", "smoke", "--cores", "2")
     (checkout.folder / product).unlink()
     database.write_bytes(b"garbage" * 1000)
-    made = checkout.call(*run_study, "config/studies/smoke.yaml")
+    made = checkout.call(*run_study)
     assert made.returncode == 0, made.stdout + made.stderr
     assert made.stdout.count("MLflow cannot use") == 1 and "which the next run tries again" in made.stdout
     assert checkout.planned() == [product]

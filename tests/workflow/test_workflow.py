@@ -174,9 +174,7 @@ def test_a_killed_snakemake_goes_on_where_it_stopped(finished: Checkout, tmp_pat
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (run / "run.json").exists()
-    result = checkout.call(
-        sys.executable, "workflow/scripts/run_study.py", "--cores", "2", "--configfile", "config/studies/smoke.yaml"
-    )
+    result = checkout.call(sys.executable, "workflow/scripts/run_study.py", "smoke", "--cores", "2")
     assert result.returncode == 0, result.stdout + result.stderr
     for name in ("main.csv", "main.md"):
         assert (checkout.folder / tables / name).read_text() == (finished.folder / tables / name).read_text()

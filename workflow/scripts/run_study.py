@@ -1,5 +1,6 @@
-"""Run `snakemake` until nothing is left to do; what `make` calls. Arguments are handed on to snakemake.
+"""Run `snakemake` until nothing is left to do; what `make` calls: `run_study.py STUDY [arguments of snakemake]`.
 
+A study is given by its name or its file; an empty one is the embedded study.
 One study runs at a time in a folder. A lock that a killed Snakemake left behind is removed. A search may change the
 settings of final runs, which Snakemake sees at its next start: hence the repetition. An import into MLflow that failed
 is left to the next call.
@@ -15,6 +16,11 @@ from pathlib import Path
 
 import psutil
 from filelock import FileLock, Timeout
+
+from mmrepro.config.files import load_yaml
+from mmrepro.errors import MmreproError
+from mmrepro.housekeeping.commands import study_path
+from mmrepro.reporting.escape import one_line
 
 ROUNDS = 5
 DONE = "Nothing to be done"
@@ -48,6 +54,15 @@ def dry_run(arguments: list[str]) -> tuple[bool, str]:
     return result.returncode == 0, result.stdout
 
 
+def configuration(study: str) -> list[str]:
+    """Arguments that name a study's file, once it can be read."""
+    if not study:
+        return []
+    path = study_path(Path(study))
+    load_yaml(path)
+    return ["--configfile", str(path)]
+
+
 def run(arguments: list[str]) -> int:
     """Run the workflow until a dry run plans nothing."""
     if (number := other_snakemake()) is not None:
@@ -77,7 +92,13 @@ def main() -> int:
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches Snakemake itself, which is waited for
     try:
         with FileLock(".make.lock", timeout=0):
-            return run(sys.argv[1:])
+            arguments = [*configuration(sys.argv[1]), *sys.argv[2:]]
+            if "--delete-all-output" in arguments:
+                return snakemake(*arguments)
+            return run(arguments)
+    except MmreproError as error:
+        print(one_line(str(error)), file=sys.stderr)
+        return 1
     except Timeout:
         print("another `make` is running in this folder; wait for it to end", file=sys.stderr)
         return 1

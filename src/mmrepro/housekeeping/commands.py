@@ -21,6 +21,14 @@ def study_path(value: Path) -> Path:
     return value if value.suffix else Path("config/studies") / f"{value}.yaml"
 
 
+def dataset_path(value: Path) -> Path:
+    """Return the file of a data set given by its name; a path stays as it is."""
+    return value if value.suffix else Path("config/datasets") / f"{value}.yaml"
+
+
+DatasetFile = Annotated[
+    Path, typer.Argument(metavar="DATASET", help="a data set's name, or its file", callback=dataset_path)
+]
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="a study's name, or its file", callback=study_path)]
 
 Slice = Annotated[str, typer.Option(help="keys of the study replaced for this invocation, as JSON")]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -45,11 +46,11 @@ def doctor(plans: list[Plan], root: Path, mirror: Path | None, verify: bool, pro
     """
     problems = list(problems)
     sources = {name: source for plan in plans for name, source in plan.raw_datasets.items()}
-    files = describe_files(_require(sources, plans), root, mirror, verify, problems)
+    files, sizes = describe_files(_require(sources, plans), root, mirror, verify, problems)
     lines = ["raw files", *map(one_line, files)]
     jobs: dict[Path, Job] = {}
     for plan in plans:
-        found = [job for job in plan.jobs if not (root / job.product).exists()]
+        found = [_sized(job, sizes) for job in plan.jobs if not (root / job.product).exists()]
         lines += ["", f"{plan.study.study}: {one_line(plan.study.title)}", *_describe_jobs(found)]
         unknown = [name for name, dataset in plan.datasets.items() if size_of(dataset) is None]
         if unknown:
@@ -76,6 +77,13 @@ def _require(sources: dict[str, DatasetConfig], plans: list[Plan]) -> dict[str, 
         name: config.model_copy(update={"files": tuple(required(name, file) for file in config.files)})
         for name, config in sources.items()
     }
+
+
+def _sized(job: Job, sizes: dict[str, int]) -> Job:
+    """A job that fetches files of known size takes just these."""
+    if job.kind != "fetch" or job.labels["dataset"] not in sizes:
+        return job
+    return replace(job, needs=replace(job.needs, disk_mb=sizes[job.labels["dataset"]]))
 
 
 def _describe_jobs(jobs: list[Job]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,22 +11,25 @@ from typing import Any
 import requests
 
 from mmrepro.config.dataset import DatasetConfig, RawFile
+from mmrepro.datasets.http import Interrupted, Refused, open_url
+from mmrepro.datasets.mirror import copied_stamp, mirror_stamp
 from mmrepro.datasets.raw_folder import MANIFEST
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import file_sha256, read_json
 from mmrepro.study.layout import Layout
 
-NOT_FETCHED = "not fetched"
+NOT_FETCHED, HERE, HERE_VERIFIED = "not fetched", "here, size right", "here, SHA-256 verified"
 TIMEOUT = 5.0  # seconds without an answer
 CONNECTIONS = 16
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known of one thing, and what to do about it where it stands in the way."""
+    """What is known of one thing, what to do about it where it stands in the way, and its size in bytes."""
 
     text: str
     fix: str | None = None
+    size: int | None = None
 
 
 def size_text(mb: float) -> str:
@@ -35,7 +39,7 @@ def size_text(mb: float) -> str:
 
 def describe_files(
     sources: dict[str, DatasetConfig], root: Path, mirror: Path | None, verify: bool, problems: list[str]
-) -> list[str]:
+) -> tuple[list[str], dict[str, int]]:
     """Say of each raw file where it comes from and whether it is here.
 
     Parameters
@@ -53,28 +57,45 @@ def describe_files(
 
     Returns
     -------
-    list of str
-        A line a file.
+    tuple
+        A line a file, and the MB that each data set's files take where all sizes are known; an optional file that is
+        not to be had takes none.
     """
     files = [(name, source) for name, config in sorted(sources.items()) for source in config.files]
     names = [f"{name}/{source.name}" for name, source in files]
     wide = 2 + max((len(name) for name in [*names, *sources]), default=0)
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         origins = list(pool.map(lambda entry: _origin(sources[entry[0]], entry[1], mirror), files))
-    lines = []
+    lines, sizes = [], {name: 0 for name in sources}
     for (name, source), label, origin in zip(files, names, origins, strict=True):
         here = _local(root / Layout.raw(name), source, verify)
+        if here.text in (HERE, HERE_VERIFIED) and _is_older(sources[name], root / Layout.raw(name), mirror):
+            here = Finding("older than the mirror's: fetched again")
+        if origin.fix and source.optional:
+            origin = Finding(f"{origin.text}: optional, left out", size=0)
+        size = origin.size if origin.size is not None else source.bytes
+        if size is None:
+            sizes.pop(name, None)
+        elif name in sizes:
+            sizes[name] += size
         lines.append(f"  {label:{wide}}{here.text:34}{origin.text}")
         if here.fix:
             problems.append(f"{label}: {here.text}; {here.fix}")
-        elif here.text == NOT_FETCHED and origin.fix and not source.optional:
+        elif here.text == NOT_FETCHED and origin.fix:
             problems.append(f"{label}: {origin.text}; {origin.fix}")
     for name, config in sorted(sources.items()):
         if not config.files:
             lines.append(f"  {name:{wide}}{'':34}generated")
         if config.images:
             lines.append(f"  {f'{name}/images':{wide}}{'':34}addresses stand in the files, not checked")
-    return lines
+    listed = [name for name in sizes if sources[name].files]
+    return lines, {name: math.ceil(sizes[name] / 1e6) for name in listed}
+
+
+def _is_older(config: DatasetConfig, raw: Path, mirror: Path | None) -> bool:
+    """Whether the mirror has changed since the files were copied from it."""
+    copied, found = copied_stamp(raw), mirror_stamp(config, mirror)
+    return copied is not None and found is not None and copied != found
 
 
 def _origin(config: DatasetConfig, source: RawFile, mirror: Path | None) -> Finding:
@@ -101,9 +122,11 @@ def _ask(source: RawFile, fix: str) -> Finding:
     """Ask for the first byte, which tells the size too; some servers refuse HEAD."""
     headers = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
     try:
-        with requests.get(str(source.url), headers=headers, stream=True, timeout=TIMEOUT) as response:
+        with requests.Session() as session, open_url(session, str(source.url), TIMEOUT, headers=headers) as response:
             status, answer = response.status_code, response.headers
-    except requests.RequestException:
+    except Refused as refused:
+        return Finding(f"refused ({refused})", f"correct the url, or {fix}")
+    except (Interrupted, requests.RequestException):
         return Finding("no answer", f"connect to the network, or {fix}")
     if status not in (200, 206):
         return Finding(f"HTTP status {status}", f"correct the url, or {fix}")
@@ -117,7 +140,7 @@ def _sized(source: RawFile, text: str, size: int | None, fix: str) -> Finding:
         return Finding(f"{text}, size unknown")
     if source.bytes is not None and size != source.bytes:
         return Finding(f"{text}, but {size} bytes instead of {source.bytes}", fix)
-    return Finding(f"{text}, {size_text(size / 1e6)}")
+    return Finding(f"{text}, {size_text(size / 1e6)}", size=size)
 
 
 def _local(folder: Path, source: RawFile, verify: bool) -> Finding:
@@ -140,7 +163,7 @@ def _local(folder: Path, source: RawFile, verify: bool) -> Finding:
             return Finding(problem, fix)
     if not source.folder and source.sha256 not in (None, entries[0]["sha256"]):
         return Finding("not the configured SHA-256", fix)
-    return Finding("here, SHA-256 verified" if verify else "here, size right")
+    return Finding(HERE_VERIFIED if verify else HERE)
 
 
 def _damage(path: Path, entry: dict[str, Any], verify: bool) -> str | None:

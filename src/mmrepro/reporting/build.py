@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from mmrepro.reporting.cells import main_of
 from mmrepro.reporting.render import Table, to_latex, to_markdown
 from mmrepro.reporting.report import Report
 from mmrepro.reporting.summary import summary
+from mmrepro.reporting.warnings import warnings_of
 from mmrepro.study.plan import Plan
 from mmrepro.study.products import SUMMARY, Product, products
 
@@ -49,6 +51,8 @@ def build_tables(plan: Plan, folder: Path, root: Path = Path(), current_code: Ma
             module.draw(report, folder / f"{product.name}.{product.endings[0]}")
             continue
         for table, frame, readable in module.build(report):
+            if readable is not None:
+                readable = replace(readable, footer=(*readable.footer, *report.made(warnings_of)))
             _write(folder / "tables", table, product, frame, readable, plan.study.study)
     write_json(folder / SUMMARY, summary(plan, report.collection, report.made(main_of)))
 

@@ -31,7 +31,8 @@ HEADINGS = {
 }  # fmt: skip
 NEEDED = (
     "n_users", "n_items", "density", "interactions", "cold_users", "cold_items", "items_without_image",
-    "items_without_text", "items_dropped", "user_degrees", "item_degrees",
+    "items_without_text", "items_dropped", "user_degrees", "item_degrees", "copies", "times", "records", "without",
+    "distinct_texts", "pictures", "repairs", "notes", "steps", "decided_by_ties",
 )  # fmt: skip
 FORMATS = {"density": "{:.3%}", "sparsity": "{:.3%}", "per_user": "{:.2f}", "per_item": "{:.2f}"}
 FOOTER = (
