@@ -35,6 +35,15 @@ STATISTICS = {
     "cold_users": {"valid": 0, "test": 1}, "cold_items": {"valid": 4, "test": 2},
     "items_without_image": 1, "items_without_text": 0, "items_dropped": {"image": 2},
     "user_degrees": {"degree": [0, 1, 4], "count": [1, 5, 4]}, "item_degrees": {"degree": [2, 7], "count": [2, 3]},
+    "copies": {"rows": 2, "pairs": 1, "contradictory_ratings": 1, "pairs_in_several_splits": 0},
+    "times": {}, "records": {"described": 4, "not_described": ["K4"], "never_had": 1, "examples": ["K9"]},
+    "without": {name: {"items": 1, "examples": ["K4"]} for name in ("title", "text", "image")}, "distinct_texts": 3,
+    "pictures": {"found": 5, "unmatched": 1, "listed": ["nobody.png"]}, "repairs": {"repeated_item_records": 2},
+    "notes": ["shop.csv: values are separated by semicolons"], "decided_by_ties": 1, "numbering": None,
+    "duplicates_dropped": 3, "steps": [
+        {"step": "raw", "users": 10, "items": 5, "interactions": 28},
+        {"step": "repeated pairs dropped", "users": 10, "items": 5, "interactions": 25},
+    ],
 }  # fmt: skip
 ABLATION = {
     "title": "Parts of CM3", "datasets": ["toy-a"], "models": ["cm3"],

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -204,6 +205,8 @@ def test_rows_selected_on_test_say_so(tmp_path: Path) -> None:
 
 def test_a_slice_of_a_study_has_only_its_models(whole: Path) -> None:
     plan = plan_of_file(STUDY_FILE, whole, models="cm3,lightgcn", datasets="toy-b")
+    assert plan.name == "hand--datasets-toy-b-models-cm3-lightgcn-e8b4"
+    shutil.copytree(whole / "results/hand/measures", whole / "results" / plan.name / "measures")
     build_tables(plan, whole / "out/hand", whole, CODE)
     frame = pd.read_csv(whole / "out/hand/tables/main.csv")
     assert (set(frame["model"]), set(frame["dataset"])) == ({"cm3", "lightgcn"}, {"toy-b"})

@@ -26,10 +26,10 @@ def warnings_of(report: Report) -> tuple[str, ...]:
                 ] = None
         covered, watched = run.record.get("covered", 0), run.record.get("watch")
         if watched and watched != run.planned.spec.watch:
+            asked = run.planned.spec.watch
             found[
-                f"Warning: on {dataset} {covered:.0%} of the users have so few candidates that {run.planned.spec.watch} "
-                f"is the same for every order of them; {watched} was watched instead, and metrics at such cutoffs say "
-                "little."
+                f"Warning: on {dataset} {covered:.0%} of the users have so few candidates that {asked} is the same for "
+                f"every order of them; {watched} was watched instead, and metrics at such cutoffs say little."
             ] = None
     for name, counted in statistics.items():
         ties, users = counted["decided_by_ties"], counted["n_users"]

@@ -127,7 +127,7 @@ def _features(report: Report, dataset: str) -> Iterator[Row]:
 def report_table(report: Report, frame: pd.DataFrame) -> Table:
     """Return the report for readers: a block a data set, and its remarks in the footer."""
     blocks = [
-        Block(name, tuple(cells(row[WHAT], f"{row[COUNT]:,}", row[EXAMPLES]) for row in rows.to_dict("records")))
+        Block(str(name), tuple(cells(row[WHAT], f"{row[COUNT]:,}", row[EXAMPLES]) for row in rows.to_dict("records")))
         for name, rows in frame.groupby(Columns.DATASET, sort=False)
     ]
     remarks = [f"{name}: {line}." for name, found in report.made(statistics_of).items() for line in remarks_on(found)]
