@@ -39,7 +39,7 @@ STATISTICS = {
     "times": {}, "records": {"described": 4, "not_described": ["K4"], "never_had": 1, "examples": ["K9"]},
     "without": {name: {"items": 1, "examples": ["K4"]} for name in ("title", "text", "image")}, "distinct_texts": 3,
     "pictures": {"found": 5, "unmatched": 1, "listed": ["nobody.png"]}, "repairs": {"repeated_item_records": 2},
-    "notes": ["shop.csv: values are separated by semicolons"], "decided_by_ties": 1, "numbering": None,
+    "notes": ["shop.csv: values are separated by semicolons"], "decided_by_ties": 1, "users_with_every_item": ["U7"], "numbering": None,
     "duplicates_dropped": 3, "steps": [
         {"step": "raw", "users": 10, "items": 5, "interactions": 28},
         {"step": "repeated pairs dropped", "users": 10, "items": 5, "interactions": 25},

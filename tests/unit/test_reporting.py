@@ -67,7 +67,16 @@ def test_a_study_without_comparisons_probes_and_encoders_has_no_such_tables(tmp_
     plan = make_root(tmp_path, models=["popularity", "lightgcn"], focus="lightgcn")
     folder = build_hand_made(tmp_path)
     assert set(files(folder)) == set(table_files(plan))
-    tables = {"main", "beyond_accuracy", "datasets", "significance", "cost", "long_tail", "short_history"}
+    tables = {
+        "main",
+        "beyond_accuracy",
+        "data_report",
+        "datasets",
+        "significance",
+        "cost",
+        "long_tail",
+        "short_history",
+    }
     assert {path.stem for path in table_files(plan) if path.parent.name == "tables"} == tables
 
 

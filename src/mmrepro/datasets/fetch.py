@@ -14,7 +14,7 @@ import requests
 from mmrepro.config.dataset import DatasetConfig, RawFile
 from mmrepro.datasets.download import Retry, download
 from mmrepro.datasets.google_drive import SCHEME, GoogleDrive
-from mmrepro.datasets.mirror import SOURCE, mirror_stamp
+from mmrepro.datasets.mirror import SOURCE, mirror_state
 from mmrepro.datasets.raw_folder import MANIFEST, require_inside
 from mmrepro.datasets.readers import load_reader
 from mmrepro.errors import MmreproError
@@ -49,7 +49,7 @@ def fetch(config: DatasetConfig, output: Path, mirror: Path | None, retry: Retry
     present = [source for source in config.files if not (source.optional and _is_absent(config, source, mirror))]
     for source in present:
         _check_obtainable(config, source, mirror)
-    stamp = mirror_stamp(config, mirror)  # before anything is copied: what changes meanwhile is fetched next time
+    state = mirror_state(config, mirror)  # before anything is copied: what changes meanwhile is fetched next time
     output.mkdir(parents=True, exist_ok=True)
     remove_leftovers(output)
     (output / MANIFEST).unlink(missing_ok=True)
@@ -62,7 +62,7 @@ def fetch(config: DatasetConfig, output: Path, mirror: Path | None, retry: Retry
     _remove_left_out(config, present, output)
     entries.sort(key=lambda entry: entry["name"])
     if mirror is not None and config.files:
-        write_json(output / SOURCE, stamp)
+        write_json(output / SOURCE, state)
     else:
         (output / SOURCE).unlink(missing_ok=True)
     write_json(output / MANIFEST, {"dataset": config.dataset, "files": entries})

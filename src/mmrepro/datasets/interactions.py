@@ -88,6 +88,17 @@ class PreparedDataset:
             self._of[splits] = Interactions(users, items, self.n_users, self.n_items)
         return self._of[splits]
 
+    def require_held_out(self, *splits: str) -> None:
+        """Raise MmreproError unless somebody is held out for each of the splits: a metric is a mean over users."""
+        lacking = [split for split in splits if not len(self.of(split).users)]
+        if lacking:
+            most = int(self.interactions[Columns.USER].value_counts().max())
+            raise MmreproError(
+                f"data set '{self.dataset}': nobody is held out for {' and '.join(lacking)}, so that nothing can be "
+                f"measured: who has fewer than three interactions keeps all for training, and nobody has more than "
+                f"{most}; add interactions, or set another `split` in config/datasets"
+            )
+
     @cached_property
     def _of(self) -> dict[tuple[str, ...], Interactions]:
         return {}

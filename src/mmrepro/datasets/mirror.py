@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mmrepro.config.base import content_hash
 from mmrepro.config.dataset import DatasetConfig
-from mmrepro.records.files import read_object
+from mmrepro.datasets.raw_folder import fetched_files
+from mmrepro.errors import MmreproError
+from mmrepro.records.files import file_sha256, read_object, write_json
 
 SOURCE = ".mirror.json"
 """In a folder of raw files: what the mirror held when they were copied."""
@@ -21,7 +24,7 @@ def mirror_folder() -> Path | None:
     return Path(value) if value else None
 
 
-def mirror_stamp(config: DatasetConfig, mirror: Path | None) -> dict[str, Any] | None:
+def mirror_state(config: DatasetConfig, mirror: Path | None) -> dict[str, Any] | None:
     """Return what stands in the mirror of the files of a data set; None where the mirror has no folder of it.
 
     No file is opened: 100,000 pictures take about a second.
@@ -36,30 +39,68 @@ def mirror_stamp(config: DatasetConfig, mirror: Path | None) -> dict[str, Any] |
     Returns
     -------
     dict or None
-        `files`, how many there are, and `stamp`, a hash of their names, sizes and times of modification.
+        `files`: name -> size and time of modification in nanoseconds; `stamp`: a hash of them all.
     """
     folder = mirror / config.folder if mirror is not None else None
     if folder is None or not config.files or not folder.is_dir():
         return None
-    found = sorted(entry for source in config.files for entry in _files(folder / source.name, source.name))
-    return {"files": len(found), "stamp": content_hash(found)}
-
-
-def copied_stamp(raw: Path) -> dict[str, Any] | None:
-    """Return what stood in the mirror when the files of a raw folder were copied; None where they were not."""
-    return read_object(raw / SOURCE)
+    found = dict(sorted(entry for source in config.files for entry in _files(folder / source.name, source.name)))
+    return {"files": found, "stamp": content_hash(found)}
 
 
 def source_stamp(config: DatasetConfig, raw: Path, mirror: Path | None) -> str | None:
-    """Return what the raw files of a data set depend on outside the repository.
+    """Return a word for what the raw files of a data set depend on outside the repository.
 
-    Where there is no mirror to look at, it is what they were copied from: nothing has changed as far as can be known.
+    It is another one when the mirror holds other files than were copied. Where there is no mirror to look at nothing
+    has changed as far as can be known; files whose times alone are others are hashed, once, and found to be the same.
+
+    Parameters
+    ----------
+    config
+        The data set.
+    raw
+        Its folder of raw files, perhaps empty.
+    mirror
+        As for `mirror_state`.
     """
-    found = mirror_stamp(config, mirror) or copied_stamp(raw)
-    return str(found["stamp"]) if found else None
+    found, copied = mirror_state(config, mirror), _copied(raw)
+    if found is None or copied is None:
+        state = found or copied
+        return str(state["stamp"]) if state else None
+    if found["files"] == copied["files"]:
+        return str(copied["stamp"])
+    if mirror is None or not _same_content(found["files"], copied["files"], mirror / config.folder, raw):
+        return str(found["stamp"])
+    with suppress(OSError):  # a folder that cannot be written is looked at again
+        write_json(raw / SOURCE, {**found, "stamp": copied["stamp"]})
+    return str(copied["stamp"])
 
 
-def _files(path: Path, name: str) -> Iterator[tuple[str, int, int]]:
+def is_out_of_date(config: DatasetConfig, raw: Path, mirror: Path | None) -> bool:
+    """Return whether the mirror holds other files than those that were copied from it."""
+    copied = _copied(raw)
+    return copied is not None and source_stamp(config, raw, mirror) != copied["stamp"]
+
+
+def _copied(raw: Path) -> dict[str, Any] | None:
+    """What stood in the mirror when the files of a raw folder were copied; None where they were not."""
+    try:
+        found = read_object(raw / SOURCE)
+    except MmreproError:
+        return None
+    return found if found and isinstance(found.get("files"), dict) and "stamp" in found else None
+
+
+def _same_content(found: dict[str, Any], copied: dict[str, Any], folder: Path, raw: Path) -> bool:
+    """Whether files that differ by time alone hold what was fetched."""
+    if {name: size for name, (size, _) in found.items()} != {name: size for name, (size, _) in copied.items()}:
+        return False
+    fetched = fetched_files(raw)
+    changed = [name for name in found if list(found[name]) != list(copied[name])]
+    return all(name in fetched and file_sha256(folder / name) == fetched[name]["sha256"] for name in changed)
+
+
+def _files(path: Path, name: str) -> Iterator[tuple[str, list[int]]]:
     """Name, size and time of a file, or of every file below a folder."""
     if path.is_dir():
         with os.scandir(path) as entries:
@@ -67,4 +108,4 @@ def _files(path: Path, name: str) -> Iterator[tuple[str, int, int]]:
                 yield from _files(Path(entry.path), f"{name}/{entry.name}")
     elif path.is_file():
         status = path.stat()
-        yield name, status.st_size, status.st_mtime_ns
+        yield name, [status.st_size, status.st_mtime_ns]

@@ -24,7 +24,7 @@ from mmrepro.datasets.numbering import numbered
 from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset
 from mmrepro.datasets.readers import load_reader
 from mmrepro.datasets.remarks import remarks_on
-from mmrepro.datasets.splits import Division, require_held_out, split_rows
+from mmrepro.datasets.splits import Division, split_rows
 from mmrepro.datasets.statistics import Findings, count, count_copies, prepared_statistics
 from mmrepro.datasets.times import in_seconds
 from mmrepro.errors import MmreproError
@@ -79,7 +79,6 @@ def prepare(config: DatasetConfig, raw: Path, output: Path) -> None:
     rows = rows.take(np.lexsort([rows[name].to_numpy() for name in reversed(PAIR)])).reset_index(drop=True)
     division = split_rows(rows, config, found.time_orders_users)
     frame = _split_frame(rows, division)
-    require_held_out(frame, config)
     steps.append(count("split", frame))
     _check_expected(config.expected, frame, len(users), len(items), origin)
     kept = _without_cold(config, frame, steps, origin)

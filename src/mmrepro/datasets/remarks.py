@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmrepro.columns import TEST, VALID
+
 MENDED = {
     "rows_below_minimum_rating": "interactions below the minimum rating",
     "repeated_item_records": "repeated records of an item, of which the first is kept",
@@ -25,7 +27,25 @@ def remarks_on(statistics: Mapping[str, Any]) -> list[str]:
     statistics
         Content of `statistics.json`.
     """
-    return [*statistics["notes"], *_copies(statistics), *_times(statistics), *_items(statistics)]
+    return [
+        *statistics["notes"],
+        *_held_out(statistics),
+        *_copies(statistics),
+        *_times(statistics),
+        *_items(statistics),
+    ]
+
+
+def _held_out(statistics: Mapping[str, Any]) -> Iterator[str]:
+    lacking = [name for name in (VALID, TEST) if not statistics["interactions"][name]]
+    if lacking:
+        yield f"nobody is held out for {' and '.join(lacking)}, so that no model can be measured"
+    everything = statistics["users_with_every_item"]
+    if everything:
+        yield (
+            f"{len(everything)} users have every item in training, such as '{everything[0]}': models that draw "
+            "negatives leave their pairs out"
+        )
 
 
 def _copies(statistics: Mapping[str, Any]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mmrepro.columns import SPLITS, TEST, TRAIN, VALID, Columns
+from mmrepro.columns import SPLITS, TRAIN, Columns
 from mmrepro.config.dataset import DatasetConfig, Split
 from mmrepro.errors import MmreproError
 
@@ -84,25 +84,6 @@ def split_rows(frame: pd.DataFrame, config: DatasetConfig, time_orders_users: bo
             f"time or holdout {config.split.holdout} is too small; raise holdout or choose another split.kind"
         )
     return Division(labels, ties)
-
-
-def require_held_out(frame: pd.DataFrame, config: DatasetConfig) -> None:
-    """Raise MmreproError unless somebody is held out for valid and for test: a metric is a mean over users."""
-    lacking = [name for name in (VALID, TEST) if not (frame[Columns.SPLIT] == name).any()]
-    if not lacking:
-        return
-    published = config.split.kind == "published"
-    most = int(frame[Columns.USER].value_counts().max())
-    why = (
-        "the published split has no such rows; set split.kind: random-per-user"
-        if published
-        else f"who has fewer than three interactions keeps all for training, and nobody has more than {most}; add "
-        "interactions, or raise holdout"
-    )
-    splits = " and ".join(lacking)
-    raise MmreproError(
-        f"data set '{config.dataset}': nobody is held out for {splits}, so nothing could be measured: {why}"
-    )
 
 
 def _check_times(frame: pd.DataFrame, config: DatasetConfig, time_orders_users: bool, origin: str) -> None:

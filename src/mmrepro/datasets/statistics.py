@@ -169,11 +169,18 @@ def prepared_statistics(
         "items_without_image": int(items[Columns.IMAGE].isna().sum()),
         "items_without_text": int(items[Columns.TEXT].isna().sum()),
         "items_dropped": _items_dropped(steps),
+        "users_with_every_item": _with_every_item(kept, users, len(items)),
         "repairs": dict(found.repairs),
         "notes": list(found.notes),
         "user_degrees": _degrees(kept[Columns.USER], len(users)),
         "item_degrees": _degrees(kept[Columns.ITEM], len(items)),
     }
+
+
+def _with_every_item(kept: pd.DataFrame, users: pd.Index, n_items: int) -> list[str]:
+    """Keys of users for whom no item is left that training does not have."""
+    train = kept.loc[kept[Columns.SPLIT] == TRAIN].drop_duplicates([Columns.USER, Columns.ITEM])
+    return users[np.flatnonzero(np.bincount(train[Columns.USER], minlength=len(users)) == n_items)].tolist()
 
 
 def _records(items: pd.Series, keys: pd.Index) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import numpy as np
 from mmrepro.columns import TEST, TRAIN, VALID, Columns
 from mmrepro.config.protocol import Protocol
 from mmrepro.datasets.interactions import PreparedDataset
-from mmrepro.errors import MmreproError
 from mmrepro.evaluation.lists import RankedLists
 from mmrepro.evaluation.metrics import Compute, Measured, mean_over_users
 from mmrepro.evaluation.ranking import Scorer, rank
@@ -24,10 +23,8 @@ class Evaluator:
         self._masked = {VALID: dataset.of(TRAIN), TEST: dataset.of(*at_test)}
 
     def rank(self, scorer: Scorer, split: str, depth: int) -> RankedLists:
-        """Rank `depth` items for each user of a split; without such a user MmreproError is raised."""
+        """Rank `depth` items for each user of a split."""
         users = self.dataset.of(split).distinct_users
-        if not len(users):
-            raise MmreproError(f"data set '{self.dataset.dataset}': nobody is held out for {split}; see its `split`")
         return rank(scorer, users, self.dataset.n_items, self._masked[split].by_user, depth, self.device)
 
     def covered(self, split: str, depth: int) -> float:

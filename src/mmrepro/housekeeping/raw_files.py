@@ -12,7 +12,7 @@ import requests
 
 from mmrepro.config.dataset import DatasetConfig, RawFile
 from mmrepro.datasets.http import Interrupted, Refused, open_url
-from mmrepro.datasets.mirror import copied_stamp, mirror_stamp
+from mmrepro.datasets.mirror import is_out_of_date
 from mmrepro.datasets.raw_folder import MANIFEST
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import file_sha256, read_json
@@ -69,8 +69,8 @@ def describe_files(
     lines, sizes = [], {name: 0 for name in sources}
     for (name, source), label, origin in zip(files, names, origins, strict=True):
         here = _local(root / Layout.raw(name), source, verify)
-        if here.text in (HERE, HERE_VERIFIED) and _is_older(sources[name], root / Layout.raw(name), mirror):
-            here = Finding("older than the mirror's: fetched again")
+        if here.text in (HERE, HERE_VERIFIED) and is_out_of_date(sources[name], root / Layout.raw(name), mirror):
+            here = Finding("older than the mirror's files")
         if origin.fix and source.optional:
             origin = Finding(f"{origin.text}: optional, left out", size=0)
         size = origin.size if origin.size is not None else source.bytes
@@ -90,12 +90,6 @@ def describe_files(
             lines.append(f"  {f'{name}/images':{wide}}{'':34}addresses stand in the files, not checked")
     listed = [name for name in sizes if sources[name].files]
     return lines, {name: math.ceil(sizes[name] / 1e6) for name in listed}
-
-
-def _is_older(config: DatasetConfig, raw: Path, mirror: Path | None) -> bool:
-    """Whether the mirror has changed since the files were copied from it."""
-    copied, found = copied_stamp(raw), mirror_stamp(config, mirror)
-    return copied is not None and found is not None and copied != found
 
 
 def _origin(config: DatasetConfig, source: RawFile, mirror: Path | None) -> Finding:

@@ -84,6 +84,8 @@ def _train_locked(spec: RunSpec, seed: int, prepared: Path, features: Path | Non
         "torch": str(torch.__version__),
     }  # fmt: skip
     checkpoint = Checkpoint(output / "checkpoint.pt", identity, meter)
+    if spec.purpose != "serving":
+        dataset.require_held_out(*_splits(spec))
     watched = None if spec.purpose == "serving" else watched_metric(spec.watch, evaluator)
     outcome = _fit(spec, watched, model, parameters, evaluator, base_seed, checkpoint, recorder)
     results = None if spec.purpose == "trial" else _results(spec, model, outcome)
@@ -117,9 +119,13 @@ def _settings(spec: RunSpec, watched: str | None, seed: int) -> Settings:
     if watched is None:
         return Settings(seed, None, LIST_DEPTH, (EVERYONE,), LIST_DEPTH, bfloat16)
     name, cutoff = metric_of(watched)
-    final = spec.purpose == "final"
-    splits = (VALID, TEST) if final or spec.protocol.select_on == TEST else (VALID,)
-    return Settings(seed, metric_named(name), cutoff, splits, LIST_DEPTH if final else cutoff, bfloat16)
+    depth = LIST_DEPTH if spec.purpose == "final" else cutoff
+    return Settings(seed, metric_named(name), cutoff, _splits(spec), depth, bfloat16)
+
+
+def _splits(spec: RunSpec) -> tuple[str, ...]:
+    """Splits that are ranked: a fair trial never sees test."""
+    return (VALID, TEST) if spec.purpose == "final" or spec.protocol.select_on == TEST else (VALID,)
 
 
 def _results(spec: RunSpec, model: Model, outcome: Outcome) -> Results:

@@ -32,7 +32,7 @@ HEADINGS = {
 NEEDED = (
     "n_users", "n_items", "density", "interactions", "cold_users", "cold_items", "items_without_image",
     "items_without_text", "items_dropped", "user_degrees", "item_degrees", "copies", "times", "records", "without",
-    "distinct_texts", "pictures", "repairs", "notes", "steps", "decided_by_ties",
+    "distinct_texts", "pictures", "repairs", "notes", "steps", "decided_by_ties", "users_with_every_item",
 )  # fmt: skip
 FORMATS = {"density": "{:.3%}", "sparsity": "{:.3%}", "per_user": "{:.2f}", "per_item": "{:.2f}"}
 FOOTER = (
