@@ -12,6 +12,19 @@ from mmrepro.cli import app
 from mmrepro.errors import MmreproError
 from mmrepro.reporting.escape import one_line
 
+FULL = "the disk is full; free some space and run the same command again"
+REMEDIES = {
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
+    errno.EROFS: "the disk is read-only; make it writable, or work in another folder",
+    errno.EACCES: "permission denied; change the owner or mode, or work in another folder",
+    errno.EPERM: "permission denied; change the owner or mode, or work in another folder",
+    errno.ENAMETOOLONG: "the name is too long for the file system; shorten it",
+    errno.EIO: "the disk has an error; check it",
+    errno.EMFILE: "too many open files; raise `ulimit -n`",
+}
+"""What the machine refuses -> what the user can do about it."""
+
 
 def _spare_last_search() -> None:
     """Let the process end without looking through all objects: a sixth of a short command's time."""
@@ -30,9 +43,14 @@ def main() -> None:
         print(f"mmrepro: {one_line(str(error))}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        remedy = REMEDIES.get(error.errno or 0)
+        if remedy is None:
             raise
-        print("mmrepro: the disk is full; free some space and run the same command again", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"mmrepro: {one_line(where)}{remedy}", file=sys.stderr)
+        sys.exit(1)
+    except MemoryError:
+        print("mmrepro: not enough memory; grant more, or run fewer jobs at once", file=sys.stderr)
         sys.exit(1)
 
 

@@ -18,7 +18,7 @@ from mmrepro.features.alignment.pretrain import align_content
 from mmrepro.features.encoders.alignrec import encode
 from mmrepro.features.encoders.base import Encoded
 from mmrepro.features.shards import Shards
-from mmrepro.records.files import read_json
+from mmrepro.records.files import read_object
 from mmrepro.runtime.devices import Device
 
 NAME = "tiny.unified"
@@ -28,7 +28,7 @@ QUICK = settings()
 
 def align(encoder: AlignRecEncoder, prepared: Path, raw: Path, output: Path, report: Any = None) -> dict[str, Any]:
     align_content(encoder, NAME, prepared, raw, output, report or (lambda record: None))
-    return read_json(output / "run.json")
+    return read_object(output / "run.json")
 
 
 def encode_all(encoder: AlignRecEncoder, items: pd.DataFrame, raw: Path, output: Path, shards: Path) -> Encoded:
@@ -58,7 +58,7 @@ def trained(catalogue: tuple[Path, Path], tmp_path_factory: pytest.TempPathFacto
 
 
 def test_held_out_prediction_beats_the_baselines_and_retrieval_rises_far_above_chance(trained: Path) -> None:
-    record = read_json(trained / "run.json")
+    record = read_object(trained / "run.json")
     for name, source in record["sources"].items():
         assert source["trained"] < 0.5 * source["baseline"], name
         assert source["trained"] < 0.5 * source["untrained"], name
@@ -69,7 +69,7 @@ def test_held_out_prediction_beats_the_baselines_and_retrieval_rises_far_above_c
 
 
 def test_the_record_says_what_was_done(trained: Path) -> None:
-    record = read_json(trained / "run.json")
+    record = read_object(trained / "run.json")
     assert list(record) == [
         "status", "purpose", "dataset", "features", "modality", "configuration", "seed", "device", "device_name",
         "versions", "git", "code", "data", "n_parameters", "items", "absent", "epochs", "sources", "retrieval",
@@ -96,7 +96,7 @@ def test_a_finished_run_is_not_done_again_until_something_changes(
     align(ENCODER, *catalogue, output, epochs.append)
     assert epochs == []
     align(ENCODER.model_copy(update={"epochs": 1}), *catalogue, output, epochs.append)
-    assert len(epochs) == read_json(output / "run.json")["epochs"] == 1
+    assert len(epochs) == read_object(output / "run.json")["epochs"] == 1
 
 
 def test_encoding_gives_every_item_a_vector_and_says_what_it_lacks(
@@ -157,7 +157,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(catalogue: tuple[Path,
     bits = zip(stored_bits(tmp_path / "killed"), stored_bits(tmp_path / "whole"), strict=True)
     assert all(torch.equal(a, b) for a, b in bits)
     left_out = ("git", "wall_seconds", "cpu_seconds", "peak_memory_mb")
-    killed, whole = (read_json(tmp_path / name / "run.json") for name in ("killed", "whole"))
+    killed, whole = (read_object(tmp_path / name / "run.json") for name in ("killed", "whole"))
     assert {k: v for k, v in killed.items() if k not in left_out} == {
         k: v for k, v in whole.items() if k not in left_out
     }

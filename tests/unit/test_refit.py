@@ -13,7 +13,7 @@ from mmrepro.config.protocol import ProtocolConfig
 from mmrepro.config.run import RunSpec
 from mmrepro.datasets.interactions import ITEMS, USERS
 from mmrepro.errors import MmreproError
-from mmrepro.records.files import read_json, write_json
+from mmrepro.records.files import read_object, write_record
 from mmrepro.reporting.recommend import recommend
 from mmrepro.study.layout import Layout
 from mmrepro.training.refit import refit
@@ -39,11 +39,11 @@ def finished(root: Path, model: str, **changes: object) -> Path:
 @pytest.mark.parametrize("protocol", [ProtocolConfig().resolve(), RELEASED])
 def test_everything_is_trained_on_for_as_many_epochs_as_the_best(tmp_path: Path, protocol: object) -> None:
     run = finished(tmp_path, "lightgcn", parameters={**SMALL, "max_epochs": 4}, protocol=protocol)
-    record = read_json(run / "run.json")
-    write_json(run / "run.json", {**record, "best_epoch": 2})
+    record = read_object(run / "run.json")
+    write_record(run / "run.json", {**record, "best_epoch": 2})
     folder = refit(run, root=tmp_path)
     assert folder.is_relative_to(tmp_path / "results/serving/planted/none/lightgcn")
-    found = read_json(folder / "run.json")
+    found = read_object(folder / "run.json")
     assert (found["purpose"], found["epochs"], found["best_epoch"]) == ("serving", 2, 2)
     assert (found["seed"], found["data"]) == (1, record["data"])
     assert found["parameters"] == {**record["parameters"], "max_epochs": 2}
@@ -93,6 +93,6 @@ def test_only_a_final_run_on_the_data_that_are_there_is_refitted(tmp_path: Path)
         with pytest.raises(MmreproError, match=r"run\.json: no record of a final run; name the folder of one"):
             refit(other, root=tmp_path)
     statistics = tmp_path / "data/prepared/planted/statistics.json"
-    write_json(statistics, {**read_json(statistics), "content_hash": "1" * 64})
+    write_record(statistics, {**read_object(statistics), "content_hash": "1" * 64})
     with pytest.raises(MmreproError, match=r"run\.json: made of other data than those in data/; run the study again"):
         refit(run, root=tmp_path)

@@ -13,7 +13,7 @@ from mmrepro.config.files import load_yaml
 from mmrepro.config.protocol import Protocol
 from mmrepro.config.run import RunSpec
 from mmrepro.errors import MmreproError
-from mmrepro.records.files import read_json, write_json
+from mmrepro.records.files import read_object, write_record
 from mmrepro.study.kinds import training_code
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Plan
@@ -158,7 +158,7 @@ def test_a_sequential_search_is_one_job_whose_trials_the_plan_reads_from_its_fil
     assert selection.path == grid.selections[0].path
     assert (selection.sequential.budget, selection.sequential.seed, selection.sequential.space) == (3, 7, SPACE)
     rows = [{"parameters": {"gamma": 0.9, "n_layers": 1}}, {"parameters": {"gamma": 0.5, "n_layers": 2}}]
-    write_json(tmp_path / selection.path, {"parameters": rows[0]["parameters"], "trials": rows})
+    write_record(tmp_path / selection.path, {"parameters": rows[0]["parameters"], "trials": rows})
     from mmrepro.study.resolve import make_plan
 
     after = make_plan(before.study, tmp_path, str(path))
@@ -196,12 +196,12 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     found: list[Path] = []
 
     def train(spec: RunSpec, seed: int, prepared: Path, features: Path | None, folder: Path) -> None:
-        data = {"interactions": read_json(prepared / "statistics.json")["content_hash"]}
+        data = {"interactions": read_object(prepared / "statistics.json")["content_hash"]}
         record = {
             "parameters": spec.parameters, "watch": spec.watch, "protocol": spec.protocol.model_dump(mode="json"), "epochs": 1,
             "valid": {"recall_at_20": quality(spec.parameters)}, "code": training_code(spec.model, spec.watch), "data": data,
         }  # fmt: skip
-        write_json(folder / "run.json", record)
+        write_record(folder / "run.json", record)
         found.append(folder)
 
     monkeypatch.setattr(job, "train", train)
@@ -210,7 +210,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def listed(root: Path, name: str = "chosen.json") -> dict[str, Any]:
     """The selection file without the root of its folders."""
-    found = copy.deepcopy(read_json(root / name))
+    found = copy.deepcopy(read_object(root / name))
     for row in found["trials"]:
         row["run"] = Path(row["run"]).relative_to(root).as_posix()
     return found
@@ -253,12 +253,12 @@ def test_a_larger_budget_and_another_protocol_use_the_trials_that_are_there(tmp_
 def test_trials_of_other_code_or_data_are_made_again(tmp_path: Path, trained: list[Path]) -> None:
     prepared = write_planted(tmp_path / "prepared")
     search(settings(3), prepared, None, tmp_path / "chosen.json", tmp_path)
-    record = read_json(trained[1] / "run.json")
-    write_json(trained[1] / "run.json", {**record, "code": "older"})
+    record = read_object(trained[1] / "run.json")
+    write_record(trained[1] / "run.json", {**record, "code": "older"})
     search(settings(3), prepared, None, tmp_path / "chosen.json", tmp_path)
     assert trained[3:] == [trained[1]]
-    statistics = read_json(prepared / "statistics.json")
-    write_json(prepared / "statistics.json", {**statistics, "content_hash": "2" * 64})
+    statistics = read_object(prepared / "statistics.json")
+    write_record(prepared / "statistics.json", {**statistics, "content_hash": "2" * 64})
     search(settings(3), prepared, None, tmp_path / "chosen.json", tmp_path)
     assert trained[4:] == trained[:3]
 
@@ -293,13 +293,13 @@ def test_another_seed_tries_other_values_first(tmp_path: Path, trained: list[Pat
 def test_trials_of_a_search_are_trained_as_any_other_and_chosen_as_by_select(tmp_path: Path) -> None:
     prepared, found = write_planted(tmp_path / "prepared"), settings(3)
     search(found, prepared, None, tmp_path / "chosen.json", tmp_path)
-    rows = read_json(tmp_path / "chosen.json")["trials"]
+    rows = read_object(tmp_path / "chosen.json")["trials"]
     for row in rows:
         folder = Path(row["run"])
         assert folder == tmp_path / Layout.run(found.trial_with(row["parameters"]), 3)
         assert {"run.json", "history.jsonl", "config.yaml"} <= {path.name for path in folder.iterdir()}
     select([Path(row["run"]) for row in rows], [*WIDE], tmp_path / "again.json")
-    assert read_json(tmp_path / "again.json") == read_json(tmp_path / "chosen.json")
+    assert read_object(tmp_path / "again.json") == read_object(tmp_path / "chosen.json")
 
 
 def test_a_protocol_that_rounds_makes_ties_that_the_first_trial_wins(tmp_path: Path, trained: list[Path]) -> None:

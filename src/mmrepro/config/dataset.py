@@ -58,7 +58,7 @@ class Split(Strict):
     """How interactions are divided into train, valid and test."""
 
     kind: SplitKind = "random-per-user"
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     holdout: float = Field(
         0.2,
         gt=0,

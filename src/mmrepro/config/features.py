@@ -191,11 +191,14 @@ class ItemGraphSection(Strict):
     )
 
 
+Modality = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
 class FeatureSetConfig(ItemGraphSection):
     """Which encoder makes which modality; the order of modalities is the order models see."""
 
     feature_set: Name
-    modalities: dict[str, Encoder] = Field(min_length=1)
+    modalities: dict[Modality, Encoder] = Field(min_length=1)
 
     @property
     def name(self) -> FeatureSetName:

@@ -112,11 +112,13 @@ class _Loader(yaml.SafeLoader):
 def load_yaml(path: Path) -> Any:
     """Read a YAML file; a missing or malformed one, or one with a key twice, is an error that names it."""
     try:
-        return yaml.load(path.read_text(), _Loader)
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         valid = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         hint = nearest(path.stem, valid) if valid else "check the path"
         raise MmreproError(f"{path}: no such file; {hint}") from None
+    except UnicodeDecodeError:
+        raise MmreproError(f"{path}: not UTF-8; save it as such") from None
     except yaml.YAMLError as error:
         raise MmreproError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 

@@ -41,6 +41,8 @@ class ModelSchema(BaseModel):
         Whether the model is given item features.
     closed_form
         Whether it is fitted without drawing anything, so that one seed is as good as any other.
+    source
+        Hash of the code that it was made from.
     """
 
     model: str = ""
@@ -49,6 +51,7 @@ class ModelSchema(BaseModel):
     released: dict[str, Any] = Field(default_factory=dict)
     uses_features: bool = False
     closed_form: bool = False
+    source: str = ""
 
     @classmethod
     def load(cls, folder: Path, model: str) -> ModelSchema:

@@ -20,13 +20,14 @@ def _named_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 Once = AfterValidator(_named_once)
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class SearchConfig(Strict):
     """How hyper-parameters are chosen: trials share `seed`, and every model has the same `budget` of them."""
 
     name: Name | None = Field(None, description="identifies the search; the study's name unless given")
-    seed: int = Field(0, description="the tuning seed: of every trial, and of what a sampler draws")
+    seed: Seed = Field(0, description="the tuning seed: of every trial, and of what a sampler draws")
     budget: Annotated[int, Field(ge=1)] | Literal["grid"] = Field(
         "grid", description="trials a model, at most all combinations of its space; `grid`: all of them"
     )
@@ -94,7 +95,7 @@ class Comparison(Strict):
     title: str
     datasets: Annotated[tuple[Name, ...], Once] = Field((), description="none: those of the study")
     models: Annotated[tuple[Name, ...], Once] = Field(min_length=1)
-    seeds: Annotated[tuple[int, ...], Once] = Field((), description="none: those of the study")
+    seeds: Annotated[tuple[Seed, ...], Once] = Field((), description="none: those of the study")
     variants: dict[str, Variant] = Field(min_length=2, description="the others are compared with the first")
 
 
@@ -108,7 +109,7 @@ class StudyConfig(Strict):
     features: dict[str, Name] = Field(
         default_factory=dict, description="model, data set or `default` -> feature set; the first that is named wins"
     )
-    seeds: Annotated[tuple[int, ...], Once] = Field((0,), min_length=1)
+    seeds: Annotated[tuple[Seed, ...], Once] = Field((0,), min_length=1)
     protocols: dict[Name, ProtocolConfig] = Field(default_factory=lambda: {"fair": ProtocolConfig()})
     parameters: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="model (or `all`) -> parameters that differ from the model's defaults"

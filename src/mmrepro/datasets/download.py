@@ -140,7 +140,7 @@ class _Part:
 def _request(session: requests.Session, url: str, part: _Part, verifiable: bool, timeout: float) -> None:
     """Ask once for what is missing of the file."""
     offset = part.arrived()
-    known_tag = part.tag.read_text() if part.tag.exists() else None
+    known_tag = part.tag.read_text(encoding="utf-8") if part.tag.exists() else None
     if not (verifiable or known_tag):
         offset = 0
     headers = {"Accept-Encoding": "identity"}
@@ -185,7 +185,7 @@ def _save_tag(response: requests.Response, tag: Path) -> None:
     if not value or value.startswith("W/"):
         value = response.headers.get("Last-Modified", "")
     if value:
-        tag.write_text(value)
+        tag.write_text(value, encoding="utf-8")
     else:
         tag.unlink(missing_ok=True)
 

@@ -127,7 +127,7 @@ def download_images(config: DatasetConfig, raw: Path, retry: Retry | None = None
     lasting = 0
     journal = raw / JOURNAL
     write_text(journal, "".join(_journal_line(key, known[key], settings) for key in sorted(known)))
-    with journal.open("a", buffering=1) as handle:  # a line is written before the process can be killed
+    with journal.open("a", buffering=1, encoding="utf-8") as handle:
         found = _in_threads(collector.obtain, addresses, settings.connections)
         for key, entry in tqdm(found, desc="images", total=len(addresses), unit="image", disable=None):
             entries[key] = entry
@@ -242,7 +242,7 @@ def _known_failures(raw: Path, settings: Images) -> dict[str, ImageEntry]:
     if listed.is_file() and read_json(listed)["smallest_side"] == settings.smallest_side:
         entries = load_images(raw)
     journal = raw / JOURNAL
-    for line in journal.read_text().splitlines() if journal.is_file() else []:
+    for line in journal.read_text(encoding="utf-8").splitlines() if journal.is_file() else []:
         try:
             values = json.loads(line)
         except ValueError:  # cut when the process was killed

@@ -14,7 +14,7 @@ import pandas as pd
 from mmrepro.columns import SPLITS, Columns
 from mmrepro.errors import MmreproError
 from mmrepro.ops.interactions import Interactions
-from mmrepro.records.files import atomic_path, file_sha256, read_object, write_json
+from mmrepro.records.files import atomic_path, file_sha256, read_object, write_record
 
 INTERACTIONS, ITEMS, USERS, STATISTICS = "interactions.parquet", "items.parquet", "users.parquet", "statistics.json"
 PUBLISHED_ITEMS = "published_items"
@@ -182,7 +182,7 @@ def write_prepared(folder: Path, tables: Mapping[str, pd.DataFrame], statistics:
         with atomic_path(folder / name) as temporary:
             table.to_parquet(temporary)
     files = {name: file_sha256(folder / name) for name in tables}
-    write_json(folder / STATISTICS, {**statistics, "files": files})
+    write_record(folder / STATISTICS, {**statistics, "files": files})
 
 
 def _table(folder: Path, name: str) -> pd.DataFrame:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NO_ITEM = -1
+TIE_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class RankedLists:
     """Shape (n, k), int64."""
     scores: np.ndarray
     """Shape (n, k), float32."""
+
+
+def tie_order(n_items: int) -> np.ndarray:
+    """Return the items in the order in which equal scores are listed, shape (n_items,)."""
+    return np.random.default_rng([TIE_SEED, n_items]).permutation(n_items)
 
 
 def lists_frame(lists: Mapping[str, RankedLists]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from mmrepro.errors import MmreproError
 from mmrepro.evaluation.lists import lists_of_rows
 from mmrepro.evaluation.metrics import METRICS, Content, Measured, means
 from mmrepro.features.matrix import FeatureMatrix, present_items
-from mmrepro.records.files import atomic_path, file_sha256, read_object, read_table, write_json
+from mmrepro.records.files import atomic_path, file_sha256, read_object, read_table, recorded_file, write_record
 from mmrepro.study.layout import NO_FEATURES, Layout
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def measure(
             raise MmreproError(f"{output}: no run on '{dataset.dataset}' has finished; run the study first")
         writer.close()
         users = file_sha256(temporary)
-    write_json(
+    write_record(
         output,
         {
             "dataset": dataset.dataset, "data": dataset.content_hash, "cutoffs": [*cutoffs], "users_sha256": users,
@@ -90,7 +90,7 @@ def _measure_run(
     record = read_object(folder / "run.json") or {}
     if record.get("data", {}).get("interactions") != dataset.content_hash:
         raise MmreproError(f"{folder}: made from other data than the prepared ones; run the study again")
-    rows = read_table(folder / "lists.parquet")
+    rows = read_table(recorded_file(folder, record, "lists.parquet"))
     found: dict[str, dict[str, float | None]] = {}
     frames = []
     for split in MEASURED:

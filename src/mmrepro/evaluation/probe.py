@@ -35,7 +35,7 @@ from mmrepro.ops.content import unified_matrix
 from mmrepro.ops.interactions import Interactions
 from mmrepro.ops.losses import unit
 from mmrepro.ops.neighbours import nearest_neighbours
-from mmrepro.records.files import write_json
+from mmrepro.records.files import write_record
 from mmrepro.runtime.devices import torch_threads
 from mmrepro.study.kinds import code_of
 
@@ -95,7 +95,7 @@ def probe(
         "probes": probes,
         "floors": measures.floors(),
     }
-    write_json(output, record)
+    write_record(output, record)
 
 
 class _Measures:

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from mmrepro.errors import MmreproError
-from mmrepro.evaluation.lists import NO_ITEM, RankedLists
+from mmrepro.evaluation.lists import NO_ITEM, RankedLists, tie_order
 from mmrepro.models.base import Model
 
 SCORE_BYTES = 256 * 2**20  # bound of the score block of one user chunk; top-k needs about as much again
-TIE_SEED = 0
 Scorer = Callable[[Tensor], Tensor]
 
 
@@ -27,11 +26,6 @@ def make_scorer(model: Model, draw: bool = False) -> Scorer:
         return model.score
     users, items = (x.float() for x in (model.embed_drawn() if draw else model.embed()))
     return lambda indices: model.scores(users.index_select(0, indices) @ items.T)
-
-
-def tie_order(n_items: int) -> np.ndarray:
-    """Return the items in the order in which equal scores are listed, shape (n_items,)."""
-    return np.random.default_rng([TIE_SEED, n_items]).permutation(n_items)
 
 
 @torch.no_grad()

@@ -11,13 +11,13 @@ import pandas as pd
 from mmrepro.columns import MASKED, Columns
 from mmrepro.config.base import nearest
 from mmrepro.config.features import AlignRecEncoder, Encoder, FeatureSetConfig, NeuralEncoder
-from mmrepro.datasets.interactions import STATISTICS, load_items
+from mmrepro.datasets.interactions import load_items, load_statistics
 from mmrepro.errors import MmreproError
 from mmrepro.features.derived import change_of, derive_table, lost_sources
 from mmrepro.features.encoders.base import Encoded, fill_missing, load_encoder
 from mmrepro.features.matrix import FeatureMatrix
 from mmrepro.features.shards import Shards
-from mmrepro.records.files import atomic_path, read_json
+from mmrepro.records.files import atomic_path
 from mmrepro.runtime.devices import torch_threads
 from mmrepro.study.kinds import code_of
 from mmrepro.study.weights import weights_label
@@ -58,7 +58,7 @@ def extract(
         )
     encoder = config.modalities[modality]
     items = load_items(prepared)
-    item_list_hash = read_json(prepared / STATISTICS)["item_list_hash"]
+    item_list_hash = load_statistics(prepared, "item_list_hash")["item_list_hash"]
     if config.encoded_anew(modality):
         lost = lost_sources(len(items), config.masked_share, config.sources)
         items = items.assign(**{MASKED: pd.Series(lost, index=items.index).replace("", None)})

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmrepro.errors import MmreproError
-from mmrepro.records.files import atomic_path, file_sha256, read_json, write_json
+from mmrepro.records.files import atomic_path, file_sha256, read_object, write_record
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class FeatureMatrix:
         shape = {"n_items": n_items, "dim": dim, "dtype": str(self.matrix.dtype), "matrix_sha256": file_sha256(path)}
         sharing = sharing_rows(self.matrix, [entry["item"] for entry in self.record.get("missing", ())])
         record = {**self.record, "n_sharing": sharing, **shape}
-        write_json(path.with_suffix(".json"), record)
+        write_record(path.with_suffix(".json"), record)
         return FeatureMatrix(self.matrix, self.modality, record)
 
     @classmethod
@@ -121,11 +121,10 @@ def load_record(folder: Path, modality: str) -> dict[str, Any]:
         When it is missing or damaged.
     """
     path = folder / f"{modality}.json"
-    try:
-        record = read_json(path)
-    except FileNotFoundError:
-        raise MmreproError(f"{path}: no such file; make the features of '{folder.name}' first") from None
-    if not isinstance(record, dict) or "matrix_sha256" not in record:
+    record = read_object(path)
+    if record is None:
+        raise MmreproError(f"{path}: no such file; make the features of '{folder.name}' first")
+    if "matrix_sha256" not in record:
         raise MmreproError(f"{path}: not the record of a feature table; delete it and run again")
     return record
 

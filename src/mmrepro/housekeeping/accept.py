@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrepro.errors import MmreproError
-from mmrepro.records.files import read_object, read_table, write_json
+from mmrepro.records.files import read_object, read_table, write_record
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Plan, PlannedRun, complete
 
@@ -50,7 +50,7 @@ def accept(plan: Plan, study_file: Path, root: Path) -> str:
         for run, record in runs:
             previous = [*record.get("accepted_from", []), record["code"]]
             record |= {"code": run.code, "accepted_from": previous}
-            write_json(root / run.record, record)
+            write_record(root / run.record, record)
     records = [run.record.as_posix() for runs in stale.values() for run, _ in runs]
     if not records:
         return "every finished run is current"

@@ -116,7 +116,7 @@ def show(folder: Path, current_code: Mapping[str, str] | None = None) -> str:
         valid = ", ".join(sorted(path.parent.name for path in folder.parent.glob(f"*/{SUMMARY}")))
         raise MmreproError(f"{folder}: no tables there; folders with tables beside it: {valid or 'none'}")
     recorded, watch = written.get("code", {}), written.get("watch", WATCH)
-    text = main.read_text()
+    text = main.read_text(encoding="utf-8")
     stale = [model for model, code in sorted(recorded.items()) if code != _todays(model, watch, current_code)]
     if not stale:
         return text

@@ -208,7 +208,9 @@ def _name_sources(manifest: Path, tracked: Path) -> None:
         for entry in read_json(manifest)["files"]
         if "://" in entry["source"]
     }
-    content = {key: value for key, value in yaml.safe_load(tracked.read_text()).items() if key != "meta"}
+    content = {
+        key: value for key, value in yaml.safe_load(tracked.read_text(encoding="utf-8")).items() if key != "meta"
+    }
     if sources:
         content["meta"] = {"sources": sources}
     write_text(tracked, yaml.safe_dump(content, sort_keys=False))
@@ -245,4 +247,4 @@ def _read_record(root: Path, path: str) -> dict[str, Any]:
 def _write_record(root: Path, path: str, record: dict[str, Any]) -> None:
     file = root / _record_file(path)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(record))  # as Snakemake does, which ignores a damaged one
+    file.write_text(json.dumps(record), encoding="utf-8")  # as Snakemake does, which ignores a damaged one

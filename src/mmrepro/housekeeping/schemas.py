@@ -14,6 +14,7 @@ from mmrepro.config.model import ModelConfig, model_names
 from mmrepro.config.study import StudyConfig
 from mmrepro.models.base import model_class
 from mmrepro.records.files import write_text
+from mmrepro.study.model_source import schema_source
 
 
 def schemas() -> dict[str, dict[str, Any]]:
@@ -32,6 +33,7 @@ def schemas() -> dict[str, dict[str, Any]]:
             "released": cls.released.parameters,
             "uses_features": cls.uses_features,
             "closed_form": cls.closed_form,
+            "source": schema_source(name),
         }
     for schema in found.values():
         schema.setdefault("properties", {})

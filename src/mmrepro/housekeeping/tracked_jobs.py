@@ -105,7 +105,7 @@ class FinishedJob:
     def curves(self) -> Iterator[Point]:
         """Yield a point an epoch: apart from the final metrics, whose value is not always that of the last epoch."""
         history = self.path / "history.jsonl"
-        for line in history.read_text().splitlines() if history.is_file() else []:
+        for line in history.read_text(encoding="utf-8").splitlines() if history.is_file() else []:
             try:
                 epoch = json.loads(line)
                 step, found = int(epoch["epoch"]), {key: epoch.get(key) for key in CURVES}

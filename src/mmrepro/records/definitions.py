@@ -83,7 +83,7 @@ class Module:
         self.bases: dict[str, list[str]] = {}
         self.shared: set[str] = set()
         self.imports: dict[str, Binding] = {}
-        for statement in ast.parse(_file(name).read_text()).body:
+        for statement in ast.parse(_file(name).read_text(encoding="utf-8")).body:
             defined = list(_defined(statement))
             self._check(statement, defined)
             self.statements.update(dict.fromkeys(defined, statement))

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+CHECKSUM = "checksum"
+"""Key of a record under which a hash of the others stands."""
 AGAIN = "delete its folder and run the study again"
 
 
@@ -64,6 +66,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_record(path: Path, value: Mapping[str, Any]) -> None:
+    """Write what a job found as a JSON object with a checksum, by which `read_object` knows it."""
+    write_json(path, {**value, CHECKSUM: _checksum(value)})
+
+
 def read_json(path: Path, remedy: str = AGAIN) -> Any:
     """Read a JSON file.
 
@@ -93,14 +100,44 @@ def read_object(path: Path, remedy: str = AGAIN) -> dict[str, Any] | None:
     Raises
     ------
     MmreproError
-        When the file holds no JSON object.
+        When the file holds no JSON object, or one that is not what `write_record` wrote.
     """
     if not path.is_file():
         return None
     value = read_json(path, remedy)
     if not isinstance(value, dict):
         raise MmreproError(f"{path}: no JSON object; {remedy}")
+    written = value.pop(CHECKSUM, None)
+    if written is not None and written != _checksum(value):
+        raise MmreproError(f"{path}: changed since it was written; {remedy}")
     return value
+
+
+def recorded_file(folder: Path, record: Mapping[str, Any], name: str) -> Path:
+    """Return a file of a job's folder.
+
+    Parameters
+    ----------
+    folder
+        The job's folder.
+    record
+        Its record; `files` has the SHA-256 of what else it left, in older ones nothing.
+    name
+        Of the file.
+
+    Raises
+    ------
+    MmreproError
+        When the file is not the one that the job left.
+    """
+    path, written = folder / name, record.get("files", {}).get(name)
+    if written is not None and path.is_file() and file_sha256(path) != written:
+        raise MmreproError(f"{path}: not the file that its run left; {AGAIN}")
+    return path
+
+
+def _checksum(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def read_table(path: Path, remedy: str = AGAIN, **options: Any) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import pandas as pd
 from mmrepro.columns import TEST, Columns
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.measure import RUN
-from mmrepro.records.files import read_table
+from mmrepro.records.files import read_table, recorded_file
 from mmrepro.study.plan import PlannedRun
 
 CELL = (Columns.DATASET, Columns.FEATURES, Columns.MODEL, Columns.PROTOCOL)
@@ -84,7 +84,7 @@ def listed_pairs(run: FinishedRun, root: Path, k: int) -> tuple[np.ndarray, np.n
     MmreproError
         For a run without lists.
     """
-    path = root / run.planned.folder / "lists.parquet"
+    path = recorded_file(root / run.planned.folder, run.record, "lists.parquet")
     rows = _test_rows(path, [Columns.USER, Columns.ITEM], [(Columns.RANK, "<=", k)], "folder")
     return rows[Columns.USER].to_numpy(), rows[Columns.ITEM].to_numpy()
 

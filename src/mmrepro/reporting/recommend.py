@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,11 @@ import pandas as pd
 from mmrepro.columns import EVERYONE, TEST, Columns
 from mmrepro.datasets.interactions import PreparedDataset, load_items, load_users
 from mmrepro.errors import MmreproError
-from mmrepro.records.files import AGAIN, read_arrays, read_object, read_table
+from mmrepro.evaluation.lists import tie_order
+from mmrepro.records.files import AGAIN, read_arrays, read_object, read_table, recorded_file
 from mmrepro.reporting.escape import one_line
+
+Record = Mapping[str, Any]
 
 
 def recommend(
@@ -62,9 +66,9 @@ def recommend(
     if user_key is not None:
         user = _positions(load_users(folder), [user_key], "user")[0]
         known = dataset.interactions.loc[dataset.interactions[Columns.USER] == user, Columns.ITEM].to_numpy()
-        ranked, scores = _for_user(run_folder, EVERYONE if record.get("purpose") == "serving" else TEST, user, known, k)
+        ranked, scores = _for_user(run_folder, record, user, known, k)
     else:
-        ranked, scores = _for_liked(run_folder, _positions(items, list(liked or ()), "item"), k)
+        ranked, scores = _for_liked(run_folder, record, _positions(items, list(liked or ()), "item"), k)
     chosen = items.iloc[ranked]
     result = chosen[[Columns.KEY, Columns.TITLE]].reset_index(drop=True)
     result.insert(0, Columns.RANK, np.arange(1, len(ranked) + 1))
@@ -79,26 +83,27 @@ def as_text(found: pd.DataFrame) -> str:
     return shown.to_string(index=False)
 
 
-def _for_user(run_folder: Path, split: str, user: int, known: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _for_user(run_folder: Path, record: Record, user: int, known: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    split = EVERYONE if record.get("purpose") == "serving" else TEST
     filters = [(Columns.USER, "==", user), (Columns.SPLIT, "==", split)]
-    lists = read_table(run_folder / "lists.parquet", filters=filters).sort_values(Columns.RANK)
+    lists = read_table(recorded_file(run_folder, record, "lists.parquet"), filters=filters).sort_values(Columns.RANK)
     if len(lists):
         new = lists[~lists[Columns.ITEM].isin(known)].head(k)
         return new[Columns.ITEM].to_numpy(), new[Columns.SCORE].to_numpy()
-    users, items = _embeddings(run_folder, f"the user has no {split} list", "`mmrepro refit` it")
+    users, items = _embeddings(run_folder, record, f"the user has no {split} list", "`mmrepro refit` it")
     return _best(items @ users[user], known, k)
 
 
-def _for_liked(run_folder: Path, liked: Sequence[int], k: int) -> tuple[np.ndarray, np.ndarray]:
+def _for_liked(run_folder: Path, record: Record, liked: Sequence[int], k: int) -> tuple[np.ndarray, np.ndarray]:
     remedy = "use a run of a model with embeddings, such as cm3"
-    _, items = _embeddings(run_folder, "liked items are compared by embeddings", remedy)
+    _, items = _embeddings(run_folder, record, "liked items are compared by embeddings", remedy)
     norms = np.linalg.norm(items, axis=1, keepdims=True)
     unit = np.divide(items, norms, out=np.zeros_like(items), where=norms > 0)
     return _best(unit @ unit[list(liked)].mean(axis=0), np.asarray(liked), k)
 
 
-def _embeddings(run_folder: Path, why: str, remedy: str) -> tuple[np.ndarray, np.ndarray]:
-    path = run_folder / "embeddings.npz"
+def _embeddings(run_folder: Path, record: Record, why: str, remedy: str) -> tuple[np.ndarray, np.ndarray]:
+    path = recorded_file(run_folder, record, "embeddings.npz")
     if not path.is_file():
         raise MmreproError(f"{path}: no such file, and {why}; {remedy}")
     users, items = read_arrays(path, "users", "items")
@@ -106,8 +111,9 @@ def _embeddings(run_folder: Path, why: str, remedy: str) -> tuple[np.ndarray, np
 
 
 def _best(scores: np.ndarray, excluded: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k highest scores, equal ones by increasing item."""
-    candidates = np.setdiff1d(np.arange(len(scores)), excluded)
+    """The k highest scores, equal ones in the order in which runs list them."""
+    candidates = tie_order(len(scores))
+    candidates = candidates[~np.isin(candidates, excluded)]
     order = candidates[np.argsort(-scores[candidates], kind="stable")][:k]
     return order, scores[order]
 

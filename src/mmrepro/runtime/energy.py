@@ -74,10 +74,10 @@ class EnergyMeter:
 
 def _is_package(path: Path) -> bool:
     try:
-        return path.name.count(":") == 1 and (path / "name").read_text().startswith("package")
+        return path.name.count(":") == 1 and (path / "name").read_text(encoding="utf-8").startswith("package")
     except OSError:
         return False
 
 
 def _number(path: Path) -> int:
-    return int(path.read_text())
+    return int(path.read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ from mmrepro.config.model import ModelConfig, ModelSchema
 from mmrepro.config.run import RunSpec
 from mmrepro.config.study import StudyConfig
 from mmrepro.errors import MmreproError
-from mmrepro.records.files import read_json
+from mmrepro.records.files import read_object
 from mmrepro.study.kinds import KINDS, Kind, code_of, training_code
 from mmrepro.study.layout import NO_FEATURES
 from mmrepro.study.needs import Needs
@@ -284,7 +284,9 @@ def chosen_by(selection: Path | None, names: Iterable[str], root: Path) -> dict[
     """
     if selection is None:
         return {}
-    found = read_json(root / selection, CHOOSE_AGAIN)
+    found = read_object(root / selection, CHOOSE_AGAIN)
+    if found is None:
+        raise FileNotFoundError(root / selection)
     try:
         return {name: found["parameters"][name] for name in names}
     except (KeyError, TypeError) as error:

@@ -110,7 +110,7 @@ def sensitivities(plan: Plan) -> dict[str, str]:
 
 def _constant(file: Path, name: str) -> ast.expr | None:
     """The expression that a module assigns to a name at its top level."""
-    for statement in ast.parse(file.read_text()).body:
+    for statement in ast.parse(file.read_text(encoding="utf-8")).body:
         match statement:
             case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
                 return value

@@ -18,6 +18,7 @@ from mmrepro.errors import MmreproError
 from mmrepro.records.files import read_object
 from mmrepro.study.jobs import jobs_of
 from mmrepro.study.layout import LIST_DEPTH, Layout
+from mmrepro.study.model_source import schema_source
 from mmrepro.study.plan import (
     CHOOSE_AGAIN,
     Plan,
@@ -163,7 +164,7 @@ class _Builder:
 
     def __init__(self, study: StudyConfig, models: dict[str, ModelConfig], root: Path, origin: str) -> None:
         self.study, self.models, self.root, self.origin = study, models, root, origin
-        self.schemas = {name: ModelSchema.load(root / "config/schema/models", name) for name in models}
+        self.schemas = {name: _schema(root, name) for name in models}
         self.feature_sets: dict[str, FeatureSetConfig] = {}
         self.runs: list[PlannedRun] = []
         self.trials: dict[Path, PlannedRun] = {}
@@ -296,6 +297,15 @@ def _tried(path: Path, space: Space) -> list[dict[str, Any]]:
         return [{name: row["parameters"][name] for name in space} for row in listed]
     except (KeyError, TypeError) as error:
         raise MmreproError(f"{path}: damaged list of trials ({error}); {CHOOSE_AGAIN}") from None
+
+
+def _schema(root: Path, model: str) -> ModelSchema:
+    """The schema of a model, unless its class has changed since it was made."""
+    folder = root / "config/schema/models"
+    schema = ModelSchema.load(folder, model)
+    if schema.source != schema_source(model):
+        raise MmreproError(f"{folder / model}.json: older than the model's parameters; run `make schema`")
+    return schema
 
 
 def _waiting(spec: RunSpec, search: str | None, parameters: tuple[str, ...]) -> RunSpec:

@@ -16,11 +16,13 @@ import torch
 import yaml
 
 from mmrepro.config.run import RunSpec
-from mmrepro.records.files import atomic_path, write_json, write_text
+from mmrepro.records.files import atomic_path, file_sha256, remove_leftovers, write_record, write_text
 from mmrepro.records.provenance import git_state, versions
 
 if TYPE_CHECKING:
     import pandas as pd
+
+LISTS, MODEL, EMBEDDINGS = "lists.parquet", "model.pt", "embeddings.npz"
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,7 @@ class Recorder:
         given = spec.model_dump(mode="json")
         self.configuration = {**given, "parameters": parameters, "seed": seed}
         self.label = f"{spec.dataset} {spec.model} seed {seed}"
-        for leftover in output.glob(".*.part*"):
-            leftover.unlink()
+        remove_leftovers(output)
 
     def progress(self, max_epochs: int, watch: str | None) -> Callable[[dict[str, Any]], None]:
         """Return what prints a line an epoch for people, and the same as JSON for programs."""
@@ -91,6 +92,7 @@ class Recorder:
         if results is not None:
             self._write_results(results)
         cuda = device == "cuda"
+        files = (LISTS, MODEL, EMBEDDINGS) if results is not None else ()
         record = {
             "status": "finished",
             **self.configuration,
@@ -99,18 +101,19 @@ class Recorder:
             "peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else None,
             "versions": versions(),
             "git": git_state(Path(__file__).parent),
+            "files": {name: file_sha256(self.output / name) for name in files if (self.output / name).is_file()},
             **origin,
             **found,
             **spent,
         }
-        write_json(self.output / "run.json", record)
+        write_record(self.output / "run.json", record)
 
     def _write_results(self, results: Results) -> None:
-        with atomic_path(self.output / "lists.parquet") as temporary:
+        with atomic_path(self.output / LISTS) as temporary:
             results.lists.to_parquet(temporary, index=False)
-        with atomic_path(self.output / "model.pt") as temporary, temporary.open("wb") as handle:
+        with atomic_path(self.output / MODEL) as temporary, temporary.open("wb") as handle:
             # a file without a name: the archive's inner folder would be named after it, and no two files were the same
             torch.save(results.weights, handle)
         if results.embeddings:
-            with atomic_path(self.output / "embeddings.npz") as temporary:
+            with atomic_path(self.output / EMBEDDINGS) as temporary:
                 np.savez(temporary, **results.embeddings)  # type: ignore[arg-type]  # numpy types `allow_pickle` alone

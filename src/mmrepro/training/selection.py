@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrepro.errors import MmreproError
-from mmrepro.records.files import read_object, write_json
+from mmrepro.records.files import read_object, write_record
 
 
 def select(trials: list[Path], searched: list[str], output: Path) -> None:
@@ -32,7 +32,7 @@ def select(trials: list[Path], searched: list[str], output: Path) -> None:
     records = [_finished(folder) for folder in trials]
     rows = [_row(folder, record, searched) for folder, record in zip(trials, records, strict=True)]
     winner = max(range(len(rows)), key=lambda index: (rows[index]["value"], -index))
-    write_json(
+    write_record(
         output,
         {
             "parameters": rows[winner]["parameters"],

@@ -123,7 +123,7 @@ def check_settings(encoder: AlignRecEncoder, name: str) -> None:
         raise MmreproError(f"{name}: heads {encoder.heads} do not divide dim {encoder.dim}; change one of them")
     if encoder.architecture is not None:
         return
-    if not re.fullmatch(r"random:\d+", encoder.weights):
+    if not re.fullmatch(r"random:\d{1,9}", encoder.weights):
         raise MmreproError(
             f"{name}: weights '{encoder.weights}' without `architecture`; name the open_clip model that they "
             "belong to, or set `weights: random:<seed>`"

@@ -13,7 +13,7 @@ import torch
 
 from mmrepro.config.base import content_hash
 from mmrepro.config.features import AlignRecEncoder, ImageSource, TextSource
-from mmrepro.datasets.interactions import STATISTICS, load_items
+from mmrepro.datasets.interactions import load_items, load_statistics
 from mmrepro.errors import MmreproError
 from mmrepro.features.alignment.catalogue import Catalogue, Reader, has_any, read_parts
 from mmrepro.features.alignment.contents import remove_pixels
@@ -23,7 +23,7 @@ from mmrepro.features.alignment.loop import Alignment, Report
 from mmrepro.features.alignment.objective import Objective
 from mmrepro.features.alignment.targets import PatchTarget, Target, TokenTarget, VectorTarget
 from mmrepro.features.alignment.vocabulary import Vocabulary
-from mmrepro.records.files import atomic_path, file_sha256, read_json, write_json, write_text
+from mmrepro.records.files import atomic_path, file_sha256, read_object, write_record, write_text
 from mmrepro.records.provenance import git_state, versions
 from mmrepro.runtime.checkpoint import Checkpoint
 from mmrepro.runtime.devices import encoding_device, torch_threads
@@ -84,7 +84,7 @@ class _Job:
         self, encoder: AlignRecEncoder, name: str, prepared: Path, raw: Path, output: Path, report: Report | None
     ) -> None:
         self.encoder, self.name, self.output = encoder, name, output
-        statistics = read_json(prepared / STATISTICS)
+        statistics = load_statistics(prepared, "dataset", "item_list_hash")
         self.dataset = statistics["dataset"]
         self.report = report or _progress(f"{self.dataset} {name}", encoder.epochs)
         self.device = encoding_device(encoder.device)
@@ -107,7 +107,7 @@ class _Job:
             alignment, words = self._prepare(checkpoint)
             alignment.fit()
             self._write(alignment, words)
-            write_json(self.output / RECORD, {**self._record(alignment), **meter.spent()})
+            write_record(self.output / RECORD, {**self._record(alignment), **meter.spent()})
         checkpoint.remove()
         remove_pixels(self.output)
 
@@ -118,7 +118,7 @@ class _Job:
         """Whether the folder holds this very run."""
         if not (self.output / RECORD).is_file() or not (self.output / ENCODER).is_file():
             return False
-        record = read_json(self.output / RECORD)
+        record = read_object(self.output / RECORD) or {}
         known = {key: record.get(key) for key in self.facts}
         return known == self.facts and record["versions"]["torch"] == versions()["torch"]
 
@@ -157,8 +157,8 @@ class _Job:
         """Write the history and the encoder."""
         write_text(self.output / HISTORY, "".join(json.dumps(line) + "\n" for line in alignment.state["history"]))
         state = {name: value.cpu() for name, value in alignment.objective.encoder.state_dict().items()}
-        with atomic_path(self.output / ENCODER) as temporary:
-            torch.save({"configuration": self.facts["configuration"], "words": words, "state": state}, temporary)
+        with atomic_path(self.output / ENCODER) as temporary, temporary.open("wb") as handle:
+            torch.save({"configuration": self.facts["configuration"], "words": words, "state": state}, handle)
 
     def _record(self, alignment: Alignment) -> dict[str, Any]:
         features, _, modality = self.name.partition(".")

@@ -120,7 +120,7 @@ def load_model(
         raise MmreproError(
             f"open_clip: unknown architecture '{architecture}'; {nearest(architecture, open_clip.list_models())}"
         )
-    seed = re.fullmatch(r"random:(\d+)", weights)
+    seed = re.fullmatch(r"random:(\d{1,9})", weights)
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if not seed and weights not in tags and not Path(weights).is_file():
         raise MmreproError(

@@ -1,0 +1,44 @@
+"""What a model's schema is made from, hashed without importing it: whether `config/schema/models` is up to date."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+
+from mmrepro.records.definitions import ROOT
+
+PARAMETERS = "Parameters"
+
+
+@cache
+def schema_source(model: str) -> str:
+    """Return a hash of the definitions that a model's schema follows from.
+
+    They are the classes of parameters and the constants of the model's file and of `models/base.py`, and what the
+    classes of models state about themselves (`uses_features`, `closed_form`, `released`).
+
+    Parameters
+    ----------
+    model
+        Name of a file of `models/`.
+
+    Returns
+    -------
+    str
+        Sixteen hexadecimal digits.
+    """
+    parts = [
+        ast.dump(part)
+        for name in (model, "base")
+        for statement in ast.parse((ROOT / f"models/{name}.py").read_text(encoding="utf-8")).body
+        for part in _stated(statement)
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _stated(statement: ast.stmt) -> list[ast.stmt]:
+    """What a definition states beside what it does."""
+    if isinstance(statement, ast.ClassDef) and not statement.name.endswith(PARAMETERS):
+        return [part for part in statement.body if isinstance(part, ast.Assign | ast.AnnAssign)]
+    return [statement] if isinstance(statement, ast.ClassDef | ast.Assign | ast.AnnAssign) else []
