@@ -181,7 +181,7 @@ class _Reader:
                 where = f"{path}: line {row + first_line}, column '{column.name}'"
                 kind = f"no date in the form {form}" if form else "neither a number nor an ISO date"
                 raise MmreproError(f"{where}: '{column.iloc[row]}' is {kind}; mend the line, or set `timestamp_format`")
-            values = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+            values = (dates.dt.as_unit("us") - pd.Timestamp("1970-01-01", tz="UTC")) / pd.Timedelta(seconds=1)
             self.time_unit = "s"
         return values.astype("int64") if (values % 1 == 0).all() else values
 
