@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from test_readers_tabular import config
 
+from mmrepro.datasets import compressed
 from mmrepro.datasets.raw import RawDataset
 from mmrepro.datasets.readers.tabular import read
 from mmrepro.errors import MmreproError
@@ -100,3 +101,10 @@ def test_a_date_of_another_form_is_read_as_it_is_said(tmp_path: Path) -> None:
 def test_dates_at_the_ends_of_the_calendar_are_dates(tmp_path: Path, day: str) -> None:
     data = read_lines(tmp_path, "a.csv", f"user,item,day\na,1,{day}\n", timestamp_column="day")
     assert abs(data.interactions["timestamp"].iloc[0]) > 6e10
+
+
+def test_a_table_that_expands_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compressed, "UNQUESTIONED", 2**20)
+    content = gzip.compress(b"user,item\n" + b"a,1\n" * 2**20)
+    with pytest.raises(MmreproError, match=r"a\.csv\.gz.*expands"):
+        read_lines(tmp_path, "a.csv.gz", content)

@@ -112,7 +112,7 @@ def test_raw_data_comes_back_from_a_remote_as_it_was(repository, tmp_path):
     dvc(repository, "pull", "data/raw/shop.dvc")
 
     assert file_sha256(raw / "MANIFEST.json") == manifest
-    assert {path.name for path in raw.rglob("*.*")} == {"MANIFEST.json", "0.png", "shop.inter"}
+    assert {path.name for path in raw.rglob("*.*")} == {"MANIFEST.json", ".mirror.json", "0.png", "shop.inter"}
     assert_as_in_manifest(raw)
 
 

@@ -42,16 +42,24 @@ def planned_kinds(checkout: Checkout, *options: str) -> dict[str, int]:
 
 
 def after(checkout: Checkout, *places: str) -> dict[str, int]:
-    """Edit places, each (file, old, new), and tell what is planned then; no `old`: a new file."""
+    """Edit places, each (file, old, new), make the schemas of changed parameters, and tell what is planned then; no
+    `old`: a new file.
+    """
     texts: dict[str, str] = {}
     for file, old, new in zip(*[iter(places)] * 3, strict=True):
         text = texts.get(file) or ((checkout.folder / file).read_text() if old else "")
         assert not old or text.count(old) == 1, f"{file} holds '{old}' {text.count(old)} times; adapt this test"
         texts[file] = text.replace(old, new) if old else new
-    with written(checkout, texts):
+    schemas = {path.relative_to(checkout.folder).as_posix(): path.read_text() for path in checkout.folder.glob(SCHEMAS)}
+    with written(checkout, {**schemas, **texts}):
+        if any("Field(" in text for text in places):
+            result = checkout.snakemake("--dry-run")
+            assert result.returncode and "older than the model's parameters; run `make schema`" in result.stdout
+            assert checkout.call("mmrepro", "schema").returncode == 0
         return planned_kinds(checkout)
 
 
+SCHEMAS = "config/schema/models/*.json"
 METRIC = '''def first_hit(measured: Measured, k: int) -> np.ndarray:
     """Return whether the first item is relevant: 0 or 1."""
     return measured.hits[:, :1].sum(axis=1).astype(float)
@@ -217,7 +225,18 @@ def test_measures_that_were_deleted_come_back(finished: Checkout) -> None:
 
 
 def test_what_measures_do_not_depend_on_measures_nothing_anew(finished: Checkout) -> None:
-    assert planned_kinds(finished, "--config", "note=hello").keys() == {"tables", "track"}
+    study = "config/studies/smoke.yaml"
+    text = (finished.folder / study).read_text()
+    with written(finished, {study: f"{text}note: hello\n"}):
+        assert planned_kinds(finished).keys() == {"tables"}
+
+
+def test_a_slice_makes_its_own_tables_and_leaves_those_of_the_whole_study(finished: Checkout) -> None:
+    planned = planned_kinds(finished, "--config", "models=lightgcn")
+    assert planned.keys() == {"measure", "tables", "track"}  # its run is there
+    listed = finished.snakemake("--dry-run", "--config", "models=lightgcn").stdout
+    assert "results/smoke--models-lightgcn-" in listed and "results/smoke/" not in listed
+    assert planned_kinds(finished) == {}
 
 
 def test_nothing_is_planned_in_the_end(finished: Checkout) -> None:

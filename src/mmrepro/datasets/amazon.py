@@ -234,7 +234,7 @@ def _item_table(records: Iterator[ItemRecord], markup: Markup) -> tuple[pd.DataF
         whole = record.through(whole_characters)
         plain = whole.through(plain_text) if markup == "strip" else whole
         halved, marked = halved + (whole != record), marked + (plain != whole)
-        rows.append((plain.key, plain.title.strip() or None, plain.text, plain.image_url or None))
+        rows.append((plain.key, plain.title if plain.title.strip() else None, plain.text, plain.image_url or None))
     table = pd.DataFrame(rows, columns=[Columns.KEY, Columns.TITLE, Columns.TEXT, IMAGE_URL])
     items, repeated = first_of_each(table.reindex(columns=[*ITEM_COLUMNS, IMAGE_URL]).astype("str"))
     repairs = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from mmrepro.datasets.compressed import open_gzip
 from mmrepro.datasets.raw import DAMAGED, damaged, existing_file
 from mmrepro.errors import MmreproError
 
@@ -48,9 +48,9 @@ class Dialect:
 
 
 def open_text_file(path: Path) -> Any:
-    """Open a file, perhaps gzipped (`.gz`), for reading bytes."""
+    """Open a file, perhaps gzipped (`.gz`), for reading bytes; an archive expands within bounds."""
     existing_file(path)
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    return open_gzip(path) if path.suffix == ".gz" else path.open("rb")
 
 
 def encoding_of(path: Path) -> str:

@@ -13,6 +13,7 @@ from mmrepro.config.features import VectorFile
 from mmrepro.datasets.delimited import Dialect, guess_separator, read_delimited
 from mmrepro.datasets.interactions import PUBLISHED_ITEMS
 from mmrepro.datasets.item_keys import match_keys
+from mmrepro.datasets.parquet import read_parquet
 from mmrepro.datasets.raw_folder import raw_file, require_inside
 from mmrepro.errors import MmreproError
 
@@ -127,7 +128,7 @@ def find_file(raw: Path, pattern: str) -> Path:
 def _open_matrix(path: Path) -> np.ndarray:
     try:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError):
+    except Exception:  # numpy parses the header as Python: syntax, token and value errors alike
         raise MmreproError(f"{path}: not a readable .npy matrix (truncated?); fetch it again") from None
     return _numbers(path, stored)
 
@@ -172,7 +173,7 @@ def _keys(path: Path, column: str) -> pd.Index:
     if path.suffix == ".npy":
         try:
             return pd.Index(np.load(path, allow_pickle=False).ravel()).astype("str")
-        except (ValueError, EOFError, OSError):
+        except Exception:  # as above
             raise MmreproError(f"{path}: not a readable .npy vector of keys; write it anew") from None
     if path.with_suffix("").suffix in (".csv", ".tsv") or path.suffix in (".csv", ".tsv"):
         usual = "\t" if ".tsv" in path.suffixes else ","
@@ -181,16 +182,20 @@ def _keys(path: Path, column: str) -> pd.Index:
         if column not in table:
             raise MmreproError(f"{path}: no column '{column}'; name the column of keys in `key_column`")
         return pd.Index(table[column])
-    return pd.Index(path.read_text(encoding="utf-8-sig").splitlines(), dtype="str").str.strip()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise MmreproError(f"{path}: not UTF-8; write the keys as such, one a line") from None
+    return pd.Index(text.splitlines(), dtype="str").str.strip()
 
 
 def _column(path: Path, column: str) -> pd.Index:
-    return pd.Index(_read_parquet(path, column)[column].astype("str"))
+    return pd.Index(_with_keys(path, column)[column].astype("str"))
 
 
 def _parquet(path: Path, column: str) -> tuple[pd.Index, np.ndarray]:
     """Keys and vectors of a table: a column of lists, or all other columns, a number each."""
-    table = _read_parquet(path, column)
+    table = _with_keys(path, column)
     keys, others = pd.Index(table[column].astype("str")), table.drop(columns=column)
     lists = [name for name in others if others[name].dtype == object]
     try:
@@ -200,14 +205,8 @@ def _parquet(path: Path, column: str) -> tuple[pd.Index, np.ndarray]:
     return keys, _numbers(path, matrix)
 
 
-def _read_parquet(path: Path, column: str) -> pd.DataFrame:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        table: pd.DataFrame = parquet.read_table(path).to_pandas(ignore_metadata=True)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise MmreproError(f"{path}: no readable parquet file ({' '.join(str(error).split())[:99]})") from None
+def _with_keys(path: Path, column: str) -> pd.DataFrame:
+    table = read_parquet(path)
     if column not in table:
         raise MmreproError(f"{path}: no column '{column}'; name the column of keys in `key_column`")
     return table

@@ -5,6 +5,7 @@ The Snakefile and all commands read this plan, which `resolve.py` makes once in 
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -286,7 +287,7 @@ def chosen_by(selection: Path | None, names: Iterable[str], root: Path) -> dict[
         return {}
     found = read_object(root / selection, CHOOSE_AGAIN)
     if found is None:
-        raise FileNotFoundError(root / selection)
+        raise FileNotFoundError(errno.ENOENT, "no winner yet", str(root / selection))
     try:
         return {name: found["parameters"][name] for name in names}
     except (KeyError, TypeError) as error:

@@ -72,7 +72,7 @@ def _ratings(path: Path) -> pd.DataFrame:
 
 def _items(raw: Path, options: Options) -> tuple[pd.DataFrame, int, Pictures | None]:
     path = raw_file(raw, options.items_file)
-    table = read_delimited(path, Dialect())
+    table = read_delimited(path, Dialect(quoting="multi-line"))
     require_columns(path, table, (MOVIE, Columns.TITLE, OVERVIEW))
     keys = numbers(path, table[MOVIE], 2).astype(str)
     titles = table[Columns.TITLE].astype("str")

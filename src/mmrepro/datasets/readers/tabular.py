@@ -12,18 +12,18 @@ import pandas as pd
 from pydantic import Field
 
 from mmrepro.columns import IMAGE_URL, Columns
-from mmrepro.config.base import Strict, nearest
+from mmrepro.config.base import Strict
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.files import validate
 from mmrepro.datasets.delimited import NAMES, Dialect, Quoting, guess_separator, read_delimited
 from mmrepro.datasets.item_keys import Matching, match_keys
+from mmrepro.datasets.parquet import read_parquet, require_columns_of
 from mmrepro.datasets.pictures import pictures_of_keys
 from mmrepro.datasets.raw import (
     ITEM_COLUMNS,
     Pictures,
     RawDataset,
     TimeUnit,
-    existing_file,
     first_of_each,
     keys,
     numbers,
@@ -234,12 +234,12 @@ class _Reader:
     def table(self, path: Path, columns: list[str]) -> tuple[pd.DataFrame, int]:
         """Read columns of a table, and the number of its first line of values."""
         kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-        parquet = kind == ".parquet" and path.suffix == kind
-        if kind not in SEPARATORS and not parquet:
+        is_parquet = kind == ".parquet" and path.suffix == kind
+        if kind not in SEPARATORS and not is_parquet:
             raise MmreproError(f"{path}: unknown kind of table; name it .csv, .tsv, .csv.gz, .tsv.gz or .parquet")
         raw_file(self.raw, path.relative_to(self.raw).as_posix())
-        if parquet:
-            return _parquet(path, columns), 1
+        if is_parquet:
+            return read_parquet(path, columns), 1
         separator = self.options.separator or guess_separator(path, SEPARATORS[kind], columns)
         if separator != (self.options.separator or SEPARATORS[kind]):
             self.notes.append(f"{path.name}: values are separated by {NAMES[separator]}")
@@ -250,7 +250,7 @@ class _Reader:
                 f"{path}: line 2 has more values than the first line has names, between "
                 f"{NAMES.get(separator, separator)}; name every column, or set `separator` in the options"
             )
-        _check_columns(path, list(table.columns), columns)
+        require_columns_of(path, list(table.columns), columns)
         if table.empty:
             raise MmreproError(f"{path}: the file has no rows; fill it")
         return table[list(dict.fromkeys(columns))], 2
@@ -265,29 +265,6 @@ def _as_interacted(found: pd.Series, wanted: pd.Index, path: Path, matching: Mat
             "here; name the column of keys in `key_column`"
         )
     return found.replace({written: key for key, written in matched.items() if key != written})
-
-
-def _parquet(path: Path, columns: list[str]) -> pd.DataFrame:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        with parquet.ParquetFile(existing_file(path)) as file:
-            _check_columns(path, file.schema_arrow.names, columns)
-            table = file.read(columns=list(dict.fromkeys(columns)))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise MmreproError(
-            f"{path}: no readable parquet file ({' '.join(str(error).split())}); write it anew"
-        ) from None
-    if table.num_rows == 0:
-        raise MmreproError(f"{path}: the file has no rows; fill it")
-    return table.to_pandas(ignore_metadata=True, date_as_object=False)
-
-
-def _check_columns(path: Path, found: list[str], wanted: list[str]) -> None:
-    for name in wanted:
-        if name not in found:
-            raise MmreproError(f"{path}: no column '{name}'; {nearest(name, found)}")
 
 
 def _existing_images(raw: Path, table: Path, paths: pd.Series) -> pd.Series:
