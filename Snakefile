@@ -49,3 +49,4 @@ rule all:
     input:
         rules.tables.output,
         [job.product.as_posix() for job in PLAN.jobs if job.of_kind.wanted],
+        [file.as_posix() for job in PLAN.jobs if job.can_be_remade(Path(workflow.basedir)) for file in job.files],

@@ -33,7 +33,7 @@ def test_the_cm3_study_plans_every_job_and_lacks_no_file_but_the_downloads(tmp_p
     assert not any("--only-" in path for path in planned if path.startswith("data/"))
     assert stages["runs"] == len(plan.final_runs) and stages["trials"] == len(plan.trials)
     assert stages["searches"] == len(plan.selections) == 2 * 4
-    assert stages["cm3"] == 2 + 2  # the measures of each data set, the tables, and the import into MLflow
+    assert stages[plan.name] == 2 + 2  # the measures of each data set, the tables, and the import into MLflow
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from checkout import Checkout
 
+from mmrepro.records.files import read_object, write_record
 from mmrepro.study.resolve import plan_of_file
 
 pytestmark = pytest.mark.slow
@@ -55,14 +56,14 @@ def test_a_larger_grid_plans_its_new_trials_and_the_selection_and_no_final_run(s
 
 def test_final_runs_follow_when_the_winner_changes(searched: Checkout) -> None:
     (path,) = searched.folder.glob("results/searches/searched/**/*.json")
-    chosen = json.loads(path.read_text())
-    assert "runs" not in kinds(searched.planned("--until", "tables", study="searched"))
+    chosen = read_object(path)
+    assert chosen is not None and "runs" not in kinds(searched.planned("--until", "tables", study="searched"))
     other = 3 - chosen["parameters"]["n_layers"]
     try:
-        path.write_text(json.dumps({**chosen, "parameters": {"n_layers": other}}))
+        write_record(path, {**chosen, "parameters": {"n_layers": other}})
         assert kinds(searched.planned("--until", "tables", study="searched")) == ["runs", "searched", "searched"]
     finally:
-        path.write_text(json.dumps(chosen))
+        write_record(path, chosen)
 
 
 def test_a_search_in_one_job_uses_the_trials_that_are_there(searched: Checkout) -> None:

@@ -28,6 +28,7 @@ from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.evaluation.item_neighbours import cf_neighbours, neighbour_recall, popular_neighbours
+from mmrepro.evaluation.lists import tie_order
 from mmrepro.evaluation.metrics import ndcg, recall
 from mmrepro.evaluation.ranking import NO_ITEM, Scorer
 from mmrepro.features.matrix import FeatureMatrix
@@ -168,8 +169,7 @@ def _with_history(dataset: PreparedDataset, trained: np.ndarray) -> tuple[Prepar
 
 
 def last_items(dataset: PreparedDataset) -> Any:
-    """Return each user's training item of the latest time; at equal times the higher index counts as later, as in
-    splits.
+    """Return each user's training item of the latest time; at equal times a fixed draw says which is later.
 
     Returns
     -------
@@ -180,8 +180,9 @@ def last_items(dataset: PreparedDataset) -> Any:
     train = frame[frame[Columns.SPLIT] == TRAIN]
     if Columns.TIMESTAMP not in train or train[Columns.TIMESTAMP].isna().any():
         return None
-    ordered = train.sort_values([Columns.USER, Columns.TIMESTAMP, Columns.ITEM])
-    last = ordered.drop_duplicates(Columns.USER, keep="last")
+    places = np.argsort(tie_order(dataset.n_items))[train[Columns.ITEM]]
+    order = np.lexsort((places, train[Columns.TIMESTAMP], train[Columns.USER]))
+    last = train.iloc[order].drop_duplicates(Columns.USER, keep="last")
     users, items = last[Columns.USER].to_numpy(), last[Columns.ITEM].to_numpy()
     return Interactions(users, items, dataset.n_users, dataset.n_items).matrix
 

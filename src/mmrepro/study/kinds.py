@@ -43,6 +43,11 @@ class Kind:
         Whether a job makes trainings of its own, one after the other.
     wanted
         Whether `snakemake` without a target makes its products.
+    remade
+        Whether it makes them once more after they were deleted, also where nothing that is left to do reads them;
+        others are made for what reads them alone.
+    beside
+        Files that are made with the product, with its wildcards.
     """
 
     title: str
@@ -55,6 +60,8 @@ class Kind:
     tracked: bool = False
     sequential: bool = False
     wanted: bool = False
+    remade: bool = False
+    beside: tuple[str, ...] = ()
 
     @property
     def log_file(self) -> str:
@@ -78,24 +85,27 @@ KINDS: dict[str, Kind] = {
     ),
     "prepare": Kind(
         "data sets", f"{PREPARED}/statistics.json", "prepare/{dataset}", ("datasets.prepare:prepare",),
-        {"reader": f"{READER}:read"}, 60,
+        {"reader": f"{READER}:read"}, 60, remade=True,
+        beside=tuple(f"{PREPARED}/{name}.parquet" for name in ("interactions", "items", "users")),
     ),
     "align_content": Kind(
         "pre-trainings", f"{ENCODER}/run.json", "align_content/{dataset}/{features}/{modality}",
         ("features.alignment.pretrain:align_content", "features.extract:extract"), {"encoder": ENCODING}, 720,
-        records="alignments.jsonl", tracked=True,
+        records="alignments.jsonl", tracked=True, remade=True,
+        beside=(f"{ENCODER}/encoder.pt", f"{FEATURES}/{{modality}}.npy", f"{FEATURES}/{{modality}}.json"),
     ),
     "extract": Kind(
         "features", f"{FEATURES}/{{modality}}.json", "extract/{dataset}/{features}/{modality}",
-        ("features.extract:extract",), {"encoder": ENCODING}, 240,
+        ("features.extract:extract",), {"encoder": ENCODING}, 240, remade=True,
+        beside=(f"{FEATURES}/{{modality}}.npy",),
     ),
     "item_graph": Kind(
         "item graphs", f"{FEATURES}/{{modality}}.neighbours.npz", "item_graph/{dataset}/{features}/{modality}",
-        ("features.item_graph:build_item_graph",), runtime=60,
+        ("features.item_graph:build_item_graph",), runtime=60, remade=True,
     ),
     "probe": Kind(
         "probes", PROBE, "probes/{dataset}/{features}", ("evaluation.probe:probe",), runtime=240,
-        records="probes.jsonl",
+        records="probes.jsonl", remade=True,
     ),
     "train_trial": Kind(
         "trials", f"{TRIAL}/run.json", f"trials/{CELL_LOG}/seed{{seed}}", ("training.run:train",), TRAINED_BY, 720,
@@ -110,7 +120,7 @@ KINDS: dict[str, Kind] = {
     ),
     "train": Kind(
         "final runs", f"{RUN}/run.json", f"runs/{CELL_LOG}/seed{{seed}}", ("training.run:train",), TRAINED_BY, 720,
-        records="runs.jsonl", tracked=True,
+        records="runs.jsonl", tracked=True, remade=True, beside=(f"{RUN}/lists.parquet", f"{RUN}/model.pt"),
     ),
     "measure": Kind(
         "measures", f"{MEASURES}.json", "measure/{study}/{dataset}", ("evaluation.measure:measure_study",), runtime=60,

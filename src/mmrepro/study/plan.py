@@ -75,6 +75,16 @@ class Job:
         """The file whose presence says that it is done."""
         return Path(self.of_kind.product.format(**self.labels))
 
+    def can_be_remade(self, root: Path) -> bool:
+        """Return whether what was deleted of its files is made again: where all that it reads is there."""
+        read = [path for paths in (*self.inputs.values(), *self.undated.values()) for path in paths]
+        return self.of_kind.remade and all((root / path).exists() for path in read)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its product, and what is made with it."""
+        return (self.product, *(Path(pattern.format(**self.labels)) for pattern in self.of_kind.beside))
+
     @property
     def model(self) -> str:
         """Its model; for what trains none, what stands in a model's place."""
