@@ -32,6 +32,8 @@ class Findings:
         What was guessed, a sentence each.
     record_keys
         Keys of the items that the files describe.
+    never_had
+        Those of them that no interaction names, sorted.
     time_orders_users
         Whether times compare between users.
     numbering
@@ -43,6 +45,7 @@ class Findings:
     repairs: Mapping[str, int]
     notes: tuple[str, ...] = ()
     record_keys: pd.Index = field(default_factory=lambda: pd.Index([], dtype="str"))
+    never_had: tuple[str, ...] = ()
     time_orders_users: bool = True
     numbering: tuple[int, int] | None = None
     pictures: Pictures | None = None
@@ -53,7 +56,8 @@ class Findings:
         numberings = data.user_numbering, data.item_numbering
         sizes = None if numberings[0] is None or numberings[1] is None else (len(numberings[0]), len(numberings[1]))
         keys = pd.Index(data.items[Columns.KEY])
-        return cls(data.repairs, (*data.notes, *notes), keys, data.time_orders_users, sizes, data.pictures)
+        never_had = tuple(sorted(keys[~keys.isin(data.interactions[Columns.ITEM].unique())]))
+        return cls(data.repairs, (*data.notes, *notes), keys, never_had, data.time_orders_users, sizes, data.pictures)
 
 
 def count(step: str, rows: pd.DataFrame) -> dict[str, Any]:
@@ -162,7 +166,7 @@ def prepared_statistics(
         "duplicates_dropped": duplicates,
         "copies": dict(copies),
         "times": time_range(kept, found.time_orders_users),
-        "records": _records(items[Columns.KEY], found.record_keys),
+        "records": _records(items[Columns.KEY], found),
         "without": {name: _without(items, name) for name in (Columns.TITLE, Columns.TEXT, Columns.IMAGE)},
         "distinct_texts": int(items[Columns.TEXT].nunique()),
         "pictures": _pictures(found.pictures),
@@ -183,15 +187,14 @@ def _with_every_item(kept: pd.DataFrame, users: pd.Index, n_items: int) -> list[
     return users[np.flatnonzero(np.bincount(train[Columns.USER], minlength=len(users)) == n_items)].tolist()
 
 
-def _records(items: pd.Series, keys: pd.Index) -> dict[str, Any]:
-    """How many items the files describe, how many described ones nobody has had, and a key of each that is left."""
-    known = items.isin(keys)
-    unused = keys.difference(pd.Index(items), sort=False)
+def _records(items: pd.Series, found: Findings) -> dict[str, Any]:
+    """How many items the files describe, how many described ones nobody has had, and keys of those that are left."""
+    known = items.isin(found.record_keys)
     return {
         "described": int(known.sum()),
         "not_described": items[~known].head(EXAMPLES).tolist(),
-        "never_had": len(unused),
-        "examples": sorted(unused)[:EXAMPLES],
+        "never_had": len(found.never_had),
+        "examples": list(found.never_had[:EXAMPLES]),
     }
 
 

@@ -112,7 +112,7 @@ def rows_of(statistics: Mapping[str, Any]) -> Iterator[Row]:
 def _features(report: Report, dataset: str) -> Iterator[Row]:
     """What was counted when the features of a data set were made."""
     for name, features in report.plan.feature_sets_read:
-        if name != dataset:
+        if name != dataset or report.plan.feature_sets[features].name.kind:  # derived ones are made from these
             continue
         for modality in report.plan.feature_sets[features].modalities:
             record = read_object(report.root / Layout.features(dataset, features) / f"{modality}.json") or {}
