@@ -177,7 +177,7 @@ def write_probe(root: Path, probe: PlannedProbe, recall: float, last: float | No
         return None if value is None else dict.fromkeys(names, value)
 
     record = {
-        "dataset": probe.dataset, "features": probe.feature_set, "masked_share": 0.0, "code": "q1", "data": {},
+        "dataset": probe.dataset, "features": probe.feature_set, "masked_share": 0.0, "code": "q1", "data": {"interactions": "0" * 64},
         "n_items": 40, "users": 12,
         "probes": [
             {"modality": name, "zero_shot": {"mean": same(recall / n), "last": same(last)}, "item_cf": item_cf}

@@ -4,10 +4,22 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hand_made import REPOSITORY, STUDY_FILE, make_root, write_alignment, write_all, write_probe, write_run
+from hand_made import (
+    CODE,
+    REPOSITORY,
+    STATISTICS,
+    STUDY_FILE,
+    build_hand_made,
+    make_root,
+    write_alignment,
+    write_all,
+    write_probe,
+    write_run,
+    write_statistics,
+)
 
 from mmrepro.errors import MmreproError
-from mmrepro.housekeeping.publish import publish_reference
+from mmrepro.housekeeping.publish import publish_reference, show
 from mmrepro.records.provenance import is_committed
 from mmrepro.reporting.literature import COLUMNS, load_published
 from mmrepro.study.kinds import training_code
@@ -197,3 +209,17 @@ def test_variants_of_a_comparison_are_published_with_the_rest(tmp_path: Path) ->
     folder = publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path)
     assert [json.loads(line)["folder"] for line in (folder / "runs.jsonl").read_text().splitlines()] == folders
     assert len(folders) == 4 and (folder / "tables/layers.tex").is_file()
+
+
+def test_a_table_of_other_data_than_are_prepared_here_is_stale(tmp_path: Path) -> None:
+    plan = make_root(tmp_path, datasets=["toy-a"])
+    write_statistics(tmp_path, "toy-a", STATISTICS)
+    write_all(tmp_path, plan)
+    folder = build_hand_made(tmp_path)
+    assert "STALE" not in show(folder, CODE, tmp_path)
+    write_statistics(tmp_path, "toy-a", {**STATISTICS, "content_hash": "9" * 64})
+    assert show(folder, CODE, tmp_path).startswith(
+        "STALE: the data of toy-a are others since these runs; run the study"
+    )
+    with pytest.raises(MmreproError, match=r"run\.json: made of other data than those in data/prepared/toy-a"):
+        build_hand_made(tmp_path)

@@ -15,7 +15,7 @@ from mmrepro.errors import MmreproError
 from mmrepro.records.files import read_object, write_text
 from mmrepro.records.provenance import is_committed
 from mmrepro.reporting.build import build_tables
-from mmrepro.reporting.records import job_record
+from mmrepro.reporting.records import job_record, prepared_hash
 from mmrepro.study.kinds import training_code
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Job, Plan
@@ -91,7 +91,7 @@ def _line(plan: Plan, job: Job, record: Mapping[str, Any], root: Path) -> str:
     return json.dumps(values)
 
 
-def show(folder: Path, current_code: Mapping[str, str] | None = None) -> str:
+def show(folder: Path, current_code: Mapping[str, str] | None = None, root: Path = Path()) -> str:
     """Return the main table of a study's folder.
 
     Parameters
@@ -100,11 +100,14 @@ def show(folder: Path, current_code: Mapping[str, str] | None = None) -> str:
         Such as `results/reference/posters` or `results/miniature`.
     current_code
         Model to the fingerprint of today's code; computed unless given.
+    root
+        Folder that holds `data/`.
 
     Returns
     -------
     str
-        `tables/main.md`, after a line 'STALE: ...' where the code of a model has changed since its runs.
+        `tables/main.md`, after a line 'STALE: ...' where the code of a model has changed since its runs, or a data set
+        is prepared here whose data are others than theirs.
 
     Raises
     ------
@@ -118,9 +121,16 @@ def show(folder: Path, current_code: Mapping[str, str] | None = None) -> str:
     recorded, watch = written.get("code", {}), written.get("watch", WATCH)
     text = main.read_text(encoding="utf-8")
     stale = [model for model, code in sorted(recorded.items()) if code != _todays(model, watch, current_code)]
-    if not stale:
+    changed = [
+        dataset
+        for dataset, made_of in sorted(written.get("data", {}).items())
+        if prepared_hash(dataset, root) not in (None, made_of)
+    ]
+    parts = [f"the code of {', '.join(stale)} has changed"] * bool(stale)
+    parts += [f"the data of {', '.join(changed)} are others"] * bool(changed)
+    if not parts:
         return text
-    return f"STALE: the code of {', '.join(stale)} has changed since these runs; run the study again.\n\n{text}"
+    return f"STALE: {' and '.join(parts)} since these runs; run the study again.\n\n{text}"
 
 
 def _todays(model: str, watch: str, current_code: Mapping[str, str] | None) -> str | None:

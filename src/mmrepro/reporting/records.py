@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from mmrepro.datasets.interactions import STATISTICS
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import file_sha256, read_object
 from mmrepro.study.layout import Layout
@@ -82,8 +83,9 @@ def measured(
     ------
     MmreproError
         When the file of the measures is no JSON object, belongs to other values of the users than lie beside it, or was
-        made of other data than the run.
+        made of other data than the run, or the run of other data than the prepared ones.
     """
+    require_prepared_data(record, run.spec.dataset, run.folder / "run.json", root)
     path = root / Layout.measures(plan.name, run.spec.dataset)
     if not path.is_file():
         return None
@@ -92,6 +94,22 @@ def measured(
         raise MmreproError(f"{path}: measured on other data than {run.folder}; delete it and run the study again")
     metrics: dict[str, dict[str, float | None]] | None = found.get("runs", {}).get(run.folder.as_posix())
     return metrics
+
+
+def prepared_hash(dataset: str, root: Path) -> str | None:
+    """Return the content hash of a data set as it is prepared now; None where it is not."""
+    path = root / Layout.prepared(dataset) / STATISTICS
+    found: str | None = (read_object(path) or {}).get("content_hash")
+    return found
+
+
+def require_prepared_data(record: Mapping[str, Any], dataset: str, path: Path, root: Path) -> None:
+    """Raise MmreproError when a record is of other data than those that are prepared now; `path` is that of the
+    record.
+    """
+    here = prepared_hash(dataset, root)
+    if here is not None and record.get("data", {}).get("interactions") != here:
+        raise MmreproError(f"{path}: made of other data than those in {Layout.prepared(dataset)}; run the study again")
 
 
 @lru_cache(maxsize=64)

@@ -31,6 +31,7 @@ def summary(plan: Plan, collection: Collection, frame: pd.DataFrame) -> dict[str
         "study": plan.name,
         "watch": plan.study.watch,
         "code": _codes(collection),
+        "data": _data(collection),
         TEST: {},
         VALID: {},
     }
@@ -41,6 +42,11 @@ def summary(plan: Plan, collection: Collection, frame: pd.DataFrame) -> dict[str
         by_metric = by_protocol.setdefault(row[Columns.MODEL], {})
         by_metric[f"{row[Columns.METRIC]}_at_{row[Columns.K]}"] = float(f"{row[Columns.MEAN]:.6g}")
     return {**result, "holes": len(collection.missing)}
+
+
+def _data(collection: Collection) -> dict[str, str]:
+    """Data set to the content hash that its runs were made of."""
+    return {run.planned.spec.dataset: str(run.record.get("data", {}).get("interactions")) for run in collection.runs}
 
 
 def _codes(collection: Collection) -> dict[str, str]:

@@ -12,6 +12,7 @@ from mmrepro.columns import Columns
 from mmrepro.records.files import read_object
 from mmrepro.reporting.headline import HEADLINE, LEGEND
 from mmrepro.reporting.means import NOT_RUN, NOTHING, Row, decimal, difference_percent, study_note
+from mmrepro.reporting.records import require_prepared_data
 from mmrepro.reporting.render import Block, Table, cells
 from mmrepro.reporting.report import Built, Report
 from mmrepro.study.layout import NO_FEATURES
@@ -70,9 +71,9 @@ def quality_frame(plan: Plan, root: Path) -> pd.DataFrame:
     Raises
     ------
     MmreproError
-        When a file is no JSON object.
+        When a file is no JSON object, or was made of other data than the prepared ones.
     """
-    found = {probe: read_object(root / probe.path) for probe in plan.probes}
+    found = {probe: _record(probe, root) for probe in plan.probes}
     rows: list[dict[str, Any]] = []
     for dataset in plan.study.datasets:
         of_dataset = {probe: record for probe, record in found.items() if probe.dataset == dataset}
@@ -85,6 +86,13 @@ def quality_frame(plan: Plan, root: Path) -> pd.DataFrame:
     frame = frame.astype({name: "float64" for name in QUALITY_COLUMNS if name not in texts})
     frame[DROP] = _drops(plan, frame)
     return frame.astype({"n_users": "Int64", "n_items": "Int64"})
+
+
+def _record(probe: PlannedProbe, root: Path) -> dict[str, Any] | None:
+    record = read_object(root / probe.path)
+    if record is not None:
+        require_prepared_data(record, probe.dataset, probe.path, root)
+    return record
 
 
 def _rows(plan: Plan, probe: PlannedProbe, record: Mapping[str, Any] | None) -> list[dict[str, Any]]:
