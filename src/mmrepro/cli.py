@@ -87,12 +87,19 @@ def align_content(
 
 
 @app.command()
-def item_graph(config: Path, modality: str, features: Path, output: Output) -> None:
-    """Find each item's nearest items by feature cosine."""
+def item_graph(
+    config: Path,
+    modality: str,
+    features: Path,
+    output: Output,
+    prepared: Annotated[Path, typer.Option(help="the prepared data set, for a file of neighbours")] = Path(),
+    raw: Annotated[Path, typer.Option(help="its raw files")] = Path(),
+) -> None:
+    """Find each item's nearest items by feature cosine, or read them from a file of neighbours."""
     from mmrepro.config.files import load_feature_set
     from mmrepro.features.item_graph import build_item_graph
 
-    build_item_graph(load_feature_set(config), modality, features, output)
+    build_item_graph(load_feature_set(config), modality, features, output, prepared, raw)
 
 
 @app.command()

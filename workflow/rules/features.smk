@@ -84,6 +84,8 @@ rule item_graph:
     params:
         code=code("item_graph"),
         settings=settings("item_graph"),
+        prepared=lambda wildcards: Layout.prepared(wildcards.dataset).as_posix(),
+        raw=raw_folder,
     shell:
         "mmrepro item-graph config/features/{wildcards.features}.yaml {wildcards.modality} $(dirname {output.graph})"
-        " --output $(dirname {output.graph}) > {log} 2>&1"
+        " --prepared {params.prepared} --raw {params.raw} --output $(dirname {output.graph}) > {log} 2>&1"

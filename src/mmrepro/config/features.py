@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mmrepro.config.base import Name, Strict
 
@@ -183,15 +183,30 @@ Encoder = Annotated[
 ]
 
 
+class NeighboursFile(Strict):
+    """A table of pairs of items among a data set's files, which say what is near what."""
+
+    file: str = Field(description="a file of the data set's, or a pattern that one of them matches: csv, tsv, parquet")
+    item_column: str = Field("item", description="column of keys")
+    neighbour_column: str = Field("neighbour", description="column of keys of what is near the item")
+    score_column: str | None = Field(
+        None, description="column of numbers, the larger the nearer; none: an item's rows come best first"
+    )
+
+
+Modality = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
 class ItemGraphSection(Strict):
     """How the item graph is made."""
 
     neighbours: int = Field(
         10, ge=1, description="length of the item graph's neighbour lists, the item itself included"
     )
-
-
-Modality = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    graphs: dict[Modality, NeighboursFile] = Field(
+        default_factory=dict,
+        description="modality -> a file of neighbours, in place of those by the cosine of its features",
+    )
 
 
 class FeatureSetConfig(ItemGraphSection):
@@ -199,6 +214,13 @@ class FeatureSetConfig(ItemGraphSection):
 
     feature_set: Name
     modalities: dict[Modality, Encoder] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _known_graphs(self) -> FeatureSetConfig:
+        unknown = [name for name in self.graphs if name not in self.modalities and not self.name.kind]
+        if unknown:
+            raise ValueError(f"`graphs` names '{unknown[0]}', which is none of the modalities")
+        return self
 
     @property
     def name(self) -> FeatureSetName:
@@ -236,4 +258,5 @@ class FeatureSetConfig(ItemGraphSection):
         readers += [s for e in self.modalities.values() if isinstance(e, AlignRecEncoder) for s in e.sources.values()]
         named = [r for r in readers if isinstance(r, VectorFile)]
         tables = [r.file for r in readers if isinstance(r, AmazonImageEncoder)]
-        return (*tables, *(r.file for r in named), *(r.keys for r in named if r.keys))
+        graphs = [graph.file for graph in self.graphs.values()]
+        return (*tables, *graphs, *(r.file for r in named), *(r.keys for r in named if r.keys))

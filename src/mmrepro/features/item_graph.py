@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmrepro.config.features import ItemGraphSection
+from mmrepro.datasets.interactions import load_items
 from mmrepro.errors import MmreproError
+from mmrepro.features.given_graph import read_neighbours
 from mmrepro.features.matrix import FeatureMatrix, load_record
 from mmrepro.records.files import atomic_path
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def build_item_graph(section: ItemGraphSection, modality: str, features: Path, output: Path) -> None:
+def build_item_graph(
+    section: ItemGraphSection, modality: str, features: Path, output: Path, prepared: Path = Path(), raw: Path = Path()
+) -> None:
     """Write the neighbour lists of one modality.
 
     Parameters
@@ -30,23 +34,33 @@ def build_item_graph(section: ItemGraphSection, modality: str, features: Path, o
     output
         Folder that gets `<modality>.neighbours.npz`: `indices` (int32) and `cosines` (float32), both (n_items,
         length), and `matrix_sha256` of the feature matrix.
+    prepared, raw
+        Folders of the prepared data set and of its raw files, where the section names a file of neighbours.
 
     Raises
     ------
     MmreproError
-        When the feature table is missing or damaged, or has fewer items than a list is long.
+        When the feature table is missing or damaged, has fewer items than a list is long, or a file of neighbours
+        cannot be read.
     """
     import torch
 
     from mmrepro.ops.neighbours import nearest_neighbours
 
-    table = FeatureMatrix.load(features, modality)
-    indices, cosines = nearest_neighbours(torch.from_numpy(table.matrix), section.neighbours)
+    given = section.graphs.get(modality)
+    if given is None:
+        table = FeatureMatrix.load(features, modality)
+        found, near = nearest_neighbours(torch.from_numpy(table.matrix), section.neighbours)
+        indices, cosines = found.numpy().astype(np.int32), near.numpy()
+    else:
+        items = load_items(prepared)
+        table = FeatureMatrix.load(features, modality, len(items))
+        indices, cosines = read_neighbours(given, items, raw, section.neighbours)
     with atomic_path(graph_file(output, modality)) as temporary, temporary.open("wb") as handle:
         np.savez(
             handle,
-            indices=indices.numpy().astype(np.int32),
-            cosines=cosines.numpy(),
+            indices=indices,
+            cosines=cosines,
             matrix_sha256=np.array(table.record["matrix_sha256"]),
         )
 

@@ -112,7 +112,12 @@ def _item_graph(plan: Plan, dataset: str, feature_set: FeatureSetConfig, modalit
         "matrix": (folder / f"{modality}.npy",), "config": (Path(f"config/features/{feature_set.base}.yaml"),),
     }  # fmt: skip
     labels = {"dataset": dataset, "features": feature_set.feature_set, "modality": modality}
-    inputs = {"record": (folder / f"{modality}.json",)}
+    inputs: dict[str, tuple[Path, ...]] = {"record": (folder / f"{modality}.json",)}
+    if modality in feature_set.graphs:
+        inputs |= {
+            "manifests": _manifests(plan.datasets[dataset]),
+            "item_list": (Layout.prepared(dataset) / "items.parquet",),
+        }
     return Job("item_graph", labels, inputs, feature_set.section(ItemGraphSection), needs, undated=undated)
 
 
