@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import errno
 import gc
+import io
 import os
 import sys
 
@@ -37,6 +38,9 @@ def main() -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # large pages: gradients of wide features come a third sooner
     gc.set_threshold(100_000)  # the default searches the objects that imports make a thousand times, and in vain
     atexit.register(_spare_last_search)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without the letter shows its number
     try:
         app()
     except MmreproError as error:
