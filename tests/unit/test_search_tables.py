@@ -98,3 +98,13 @@ def test_a_run_with_another_winner_than_the_present_one_is_a_hole(tmp_path: Path
     assert json.loads((build_hand_made(tmp_path) / "summary.json").read_text())["holes"] == 0
     write_winner(tmp_path, plan, {"n_layers": 3, "reg_weight": 0.1})
     assert main_row(build_hand_made(tmp_path), model="lightgcn")["verdict"] == "not run"
+
+
+def test_trials_that_watched_another_metric_are_listed_by_it(tmp_path: Path) -> None:
+    plan = searched(tmp_path)
+    for trial in plan.trials:
+        write_run(tmp_path, trial, [0.5], watch="ndcg_at_20", valid={"ndcg_at_20": 0.125})
+    write_winner(tmp_path, plan, {"n_layers": 2, "reg_weight": 0.1}, select_on="valid", metric="ndcg_at_20")
+    write_all(tmp_path, plan)
+    frame = pd.read_csv(build_hand_made(tmp_path) / "tables/search.csv")
+    assert set(frame["metric"]) == {"ndcg_at_20"} and set(frame["value"]) == {0.125}

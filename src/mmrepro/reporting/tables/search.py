@@ -64,11 +64,11 @@ def search_frame(plan: Plan, root: Path) -> pd.DataFrame:
 
 def _rows(selection: PlannedSelection, root: Path) -> list[tuple[Any, ...]]:
     chosen = chosen_by(selection.path, selection.searched, root) if (root / selection.path).is_file() else {}
-    metric = selection.spec.watch
     flags = [SELECTED_ON_TEST] if selection.select_on == TEST else []
     rows = []
     for number, (trial, tried) in enumerate(zip(selection.trials, selection.values, strict=True), start=1):
         record = read_record(trial, root) or {}
+        metric = record.get("watch", selection.spec.watch)
         values = {key: tried[key] for key in sorted(selection.searched)}
         won = chosen == values
         rows.append(
