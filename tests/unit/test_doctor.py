@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -140,6 +141,36 @@ def test_mirror_is_looked_into(tmp_path: Path) -> None:
     assert problems(text)[0].startswith("toy-a/a.inter: not in the mirror; put it at ")
 
 
+def test_sizes_are_those_of_the_files_that_are_there(tmp_path: Path) -> None:
+    """An optional file that is not to be had takes no room, and is said to be left out; unknown sizes are no guess."""
+    files = (
+        {"name": "a.inter"},
+        {"name": "b.npy", "bytes": 10**9, "optional": True},
+        {"name": "pictures", "folder": True},
+    )
+    make_study(tmp_path, *files)
+    mirror = mirror_with(tmp_path, b"x" * 3_800_000)
+    (mirror / "toy-files/pictures").mkdir()
+    (mirror / "toy-files/pictures/1.jpg").write_bytes(b"y" * 37_000_000)
+    text, healthy = doctor([STUDY_FILE], tmp_path, mirror, verify=False)
+    assert healthy, text
+    assert line_of(text, "b.npy").endswith("not fetched not in the mirror: optional, left out")
+    assert re.search(r"raw files +1 +2000 MB +41 MB", text), text
+    (mirror / "toy-files/b.npy").write_bytes(b"z" * 10**6)
+    text, _ = doctor([STUDY_FILE], tmp_path, mirror, verify=False)
+    assert "b.npy: mirror, but 1000000 bytes instead of 1000000000" in text or "1000000 bytes instead" in text
+
+
+def test_a_copy_that_is_older_than_the_mirror_is_told(tmp_path: Path) -> None:
+    make_study(tmp_path, {"name": "a.inter"})
+    mirror = mirror_with(tmp_path, CONTENT)
+    fetch(load_dataset(tmp_path / "config/datasets/toy-a.yaml"), tmp_path / "data/raw/toy-a", mirror)
+    assert "here, size right" in line_of(doctor([STUDY_FILE], tmp_path, mirror, verify=False)[0], "a.inter")
+    (mirror / "toy-files/a.inter").write_bytes(CONTENT + b"2\t3\n")
+    text, healthy = doctor([STUDY_FILE], tmp_path, mirror, verify=False)
+    assert healthy and "older than the mirror's files" in line_of(text, "a.inter")
+
+
 def test_fetched_files_need_no_source_and_damage_is_told(tmp_path: Path) -> None:
     make_study(tmp_path, {"name": "a.inter", "sha256": SHA256})
     raw = tmp_path / "data/raw/toy-a"
@@ -152,7 +183,7 @@ def test_fetched_files_need_no_source_and_damage_is_told(tmp_path: Path) -> None
     assert doctor([STUDY_FILE], tmp_path, None, verify=False)[1]
     text, healthy = doctor([STUDY_FILE], tmp_path, None, verify=True)
     assert not healthy
-    assert problems(text) == [f"toy-a/a.inter: another SHA-256; delete {raw / 'MANIFEST.json'} and run again"]
+    assert problems(text) == ["toy-a/a.inter: another SHA-256; run `mmrepro fetch toy-a`"]
     (raw / "a.inter").write_bytes(CONTENT[:5])
     assert "5 bytes instead of 1400" in problems(doctor([STUDY_FILE], tmp_path, None, verify=False)[0])[0]
     (raw / "a.inter").unlink()

@@ -1,5 +1,6 @@
 import functools
 import http.server
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,3 +59,40 @@ def test_own_tables_and_downloaded_images_become_a_study(tmp_path: Path) -> None
     assert sorted(items["key"]) == [f"p{item}" for item in range(N_ITEMS) if item != 3]
     assert "shop: 1 image" in (checkout.folder / TABLE).read_text()
     assert checkout.planned(TABLE, study="shop") == []
+
+
+def test_rows_added_in_the_mirror_are_used_by_the_next_run(tmp_path: Path) -> None:
+    """What lies outside the graph is a part of it: once the next run said that nothing was to be done."""
+    checkout, mirror = copy_project(tmp_path / "checkout"), tmp_path / "mirror"
+    orders = mirror / "shop/purchases.csv"
+    orders.parent.mkdir(parents=True)
+    pairs = [(f"u{user}", f"p{(user + step) % N_ITEMS}") for user in range(N_USERS) for step in range(4)]
+    pd.DataFrame(pairs, columns=["user", "item"]).to_csv(orders, index=False)
+    dataset = {key: value for key, value in DATASET.items() if key not in ("images", "drop_items_without")}
+    dataset |= {"files": [{"name": orders.name}], "options": {"interactions_file": orders.name}}
+    (checkout.folder / "config/datasets/shop.yaml").write_text(yaml.safe_dump(dataset))
+    (checkout.folder / "config/studies/shop.yaml").write_text(yaml.safe_dump(STUDY))
+
+    def rows_read(*planned: str) -> int:
+        """Rows of the report after a run that makes these stages, among others; without any it makes nothing."""
+        said = checkout.snakemake("--dry-run", study="shop", MMREPRO_MIRROR=str(mirror)).stdout
+        assert all(f"rule {stage}:" in said for stage in planned) and ("Nothing to be done" in said) == (not planned)
+        result = checkout.snakemake("--quiet", "rules", study="shop", MMREPRO_MIRROR=str(mirror))
+        assert result.returncode == 0, result.stdout + result.stderr
+        report = pd.read_csv(checkout.folder / "results/shop/tables/data_report.csv")
+        return int(report.loc[report["what"] == "rows read", "count"].iloc[0])
+
+    assert rows_read("fetch", "prepare", "train", "tables") == 48
+    with orders.open("a") as handle:
+        handle.writelines(f"u{user},p{(user + 5) % N_ITEMS}\n" for user in range(N_USERS))
+    doctor = checkout.call("mmrepro", "doctor", "shop", MMREPRO_MIRROR=str(mirror)).stdout
+    assert "older than the mirror's files" in doctor
+    assert rows_read("fetch", "prepare", "train", "tables") == 60
+    orders.touch()
+    assert rows_read() == 60
+    assert checkout.planned(study="shop") == []  # no mirror to look at
+    orders.write_text(orders.read_text() + "u0,p7\n")
+    shutil.rmtree(checkout.folder / "data/raw/shop")
+    assert rows_read("fetch", "prepare", "train", "tables") == 61
+    assert checkout.call("mmrepro", "fetch", "shop", MMREPRO_MIRROR=str(mirror)).returncode == 0
+    assert rows_read() == 61

@@ -73,9 +73,9 @@ DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 def existing_file(path: Path) -> Path:
     """Return `path`; a missing or empty file is an error that names it."""
     if not path.is_file():
-        raise MmreproError(f"{path}: no such file; fetch the data set again (`mmrepro fetch`)")
+        raise MmreproError(f"{path}: no such file; fetch the data set again (`mmrepro fetch <data set>`)")
     if path.stat().st_size == 0:
-        raise MmreproError(f"{path}: the file is empty; fetch the data set again (`mmrepro fetch`)")
+        raise MmreproError(f"{path}: the file is empty; fetch the data set again (`mmrepro fetch <data set>`)")
     return path
 
 

@@ -142,7 +142,7 @@ def _local(folder: Path, source: RawFile, verify: bool) -> Finding:
     path = folder / MANIFEST
     if not path.is_file():
         return Finding(NOT_FETCHED)
-    fix = f"delete {path} and run again"
+    fix = f"run `mmrepro fetch {folder.name}`"
     try:
         names = {entry["name"]: entry for entry in read_json(path)["files"]}
     except (MmreproError, KeyError, TypeError):

@@ -187,8 +187,7 @@ def _check_raw(root: Path, folder: Path) -> None:
         path = root / folder / name
         if not path.is_file() or (sha256 is not None and file_sha256(path) != sha256):
             raise MmreproError(
-                f"{folder / name}: not there as {listing} lists it; run `dvc pull`, or remove {folder / listing} "
-                "and run the study"
+                f"{folder / name}: not there as {listing} lists it; run `dvc pull`, or `mmrepro fetch {folder.name}`"
             )
 
 
