@@ -7,8 +7,8 @@ from hand_made import STUDY_FILE, make_root
 
 from mmrepro.config.files import load_yaml, validate
 from mmrepro.config.study import StudyConfig
-from mmrepro.study.plan import slice_of
 from mmrepro.study.resolve import make_plan, plan_of_file, whole_study
+from mmrepro.study.slices import slice_of
 
 
 @pytest.mark.parametrize(

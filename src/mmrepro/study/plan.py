@@ -6,7 +6,6 @@ The Snakefile and all commands read this plan, which `resolve.py` makes once in 
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,6 @@ from mmrepro.study.space import SequentialSearch
 
 CHOOSE_AGAIN = "delete it and run the study again"
 """What to do about a damaged file with the winner of a search."""
-SLICE_LENGTH = 40
 ENCODER = "alignrec encoder"
 """What stands in a model's place where a pre-training is meant."""
 
@@ -302,25 +300,6 @@ def chosen_by(selection: Path | None, names: Iterable[str], root: Path) -> dict[
         return {name: found["parameters"][name] for name in names}
     except (KeyError, TypeError) as error:
         raise MmreproError(f"{root / selection}: no value of a searched parameter ({error}); {CHOOSE_AGAIN}") from None
-
-
-def slice_of(study: StudyConfig, whole: StudyConfig) -> str:
-    """Return in a few letters what tells a study from the whole one; empty where nothing does.
-
-    Parameters
-    ----------
-    study
-        With what --config has changed.
-    whole
-        As its file says.
-    """
-    found, written = study.model_dump(mode="json"), whole.model_dump(mode="json")
-    changed = {key: found[key] for key in sorted(found) if key != "study" and found[key] != written[key]}
-    if not changed:
-        return ""
-    words = [f"{key} {value}" for key, value in changed.items()]
-    readable = "-".join(re.findall("[a-z0-9]+", " ".join(words).lower()))[:SLICE_LENGTH].strip("-")
-    return f"{readable}-{content_hash(changed)[:4]}"
 
 
 def plan_hash(plan: Plan) -> str:

@@ -27,9 +27,9 @@ from mmrepro.study.plan import (
     PlannedRun,
     PlannedSelection,
     PlannedVariant,
-    slice_of,
 )
 from mmrepro.study.products import metric_names, published_files, table_names
+from mmrepro.study.slices import slice_of
 from mmrepro.study.space import SequentialSearch, Space, combinations, space_of, trials_of
 
 

@@ -87,6 +87,11 @@ def rows_of(statistics: Mapping[str, Any]) -> Iterator[Row]:
         )
     if statistics["decided_by_ties"]:
         yield "users of whom a tie in time decided what is held out", statistics["decided_by_ties"], ""
+    yield from _items(statistics)
+
+
+def _items(statistics: Mapping[str, Any]) -> Iterator[Row]:
+    """What was counted of the items and their contents."""
     records = statistics["records"]
     yield "items with a record", records["described"], ""
     if records["not_described"]:
