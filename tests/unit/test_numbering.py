@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,50 @@ def test_without_times_only_keys_tell_twins_apart_and_nothing_follows_from_them(
     first = prepared(tmp_path / "a", table, **options)
     second = prepared(tmp_path / "b", renamed(table, 2), **options)
     pd.testing.assert_frame_equal(first.interactions, second.interactions)
+
+
+def sparse(generator: np.random.Generator) -> pd.DataFrame:
+    """Users with three items each, of so many that most are bought once or twice."""
+    return pairs((user, item) for user in range(300) for item in generator.choice(400, 3, replace=False))
+
+
+def chains(generator: np.random.Generator) -> pd.DataFrame:
+    """Purchases of two items each that link users one after the other, and many that nobody shares."""
+    linked = ((user, user + step) for user in range(60) for step in (0, 1))
+    alone = ((user, 100 + 2 * user + step) for user in range(60, 90) for step in (0, 1))
+    return pairs([*linked, *alone])
+
+
+def shifted(generator: np.random.Generator) -> pd.DataFrame:
+    """Everybody has five items and every item five users: nothing but the whole tells them apart."""
+    return pairs((user, (user + step) % 30) for user in range(30) for step in (0, 1, 3, 7, 12))
+
+
+def mixed(generator: np.random.Generator) -> pd.DataFrame:
+    """Five random pairings of users and items: as even, and without the symmetry."""
+    return pairs((user, int(item)) for _ in range(5) for user, item in enumerate(generator.permutation(40)))
+
+
+def pairs(found: Iterable[tuple[int, int]]) -> pd.DataFrame:
+    return pd.DataFrame(sorted(set(found)), columns=["user", "item"])
+
+
+def positions(rows: pd.DataFrame) -> np.ndarray:
+    """The pairs, by the numbers of user and item."""
+    places = [dict(zip(order, range(len(order)), strict=True)) for order in numbered(rows)]
+    return np.array(sorted(zip(rows["user"].map(places[0]), rows["item"].map(places[1]), strict=True)))
+
+
+@pytest.mark.parametrize("table", [sparse, chains, shifted, mixed])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_without_times_and_with_much_alike_no_name_decides(
+    table: Callable[[np.random.Generator], pd.DataFrame], seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    rows = table(generator)
+    others = [generator.permutation(rows[name].max() + 1)[rows[name]] for name in ("user", "item")]
+    other = pd.DataFrame({"user": others[0], "item": others[1]}).sample(frac=1, random_state=seed)
+    np.testing.assert_array_equal(positions(rows), positions(other))
 
 
 def test_leave_one_out_by_the_day_holds_out_popular_items_as_often_as_by_the_second(tmp_path: Path) -> None:
