@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-from hand_made import STUDY_FILE, make_root
+from hand_made import STUDY_FILE, make_root, write_yaml
 
 from mmrepro.config.files import load_yaml, validate
 from mmrepro.config.study import StudyConfig
+from mmrepro.errors import MmreproError
 from mmrepro.study.resolve import make_plan, plan_of_file, whole_study
 from mmrepro.study.slices import slice_of
 
@@ -32,6 +33,26 @@ def test_a_slice_has_a_folder_of_its_own_and_the_whole_keeps_its_own(tmp_path: P
     assert {job.product for job in plan.jobs_of("train")} <= {
         job.product for job in plan_of_file(STUDY_FILE, tmp_path).jobs_of("train")
     } or "protocols" in changes
+
+
+def test_a_study_has_the_name_that_its_file_says(tmp_path: Path) -> None:
+    make_root(tmp_path)
+    with pytest.raises(
+        MmreproError, match=r"hand\.yaml: `study` is the name that the file has, 'hand'; change it there"
+    ):
+        plan_of_file(STUDY_FILE, tmp_path, study="other")
+
+
+def test_two_studies_cannot_have_one_name(tmp_path: Path) -> None:
+    make_root(tmp_path)
+    written = load_yaml(tmp_path / STUDY_FILE)
+    copy, mine = Path("config/studies/copy.yaml"), tmp_path / "mine.yaml"
+    write_yaml(mine, written)
+    assert plan_of_file(mine, tmp_path).name == "hand"  # the same study in another place
+    write_yaml(tmp_path / copy, {**written, "seeds": [7]})
+    with pytest.raises(MmreproError, match=r"copy\.yaml: `study: hand` is the name of another study"):
+        plan_of_file(copy, tmp_path)
+    assert plan_of_file(STUDY_FILE, tmp_path, seeds=[0]).name.startswith("hand--")
 
 
 def test_the_order_of_changes_does_not_matter_and_every_change_has_another_name(tmp_path: Path) -> None:

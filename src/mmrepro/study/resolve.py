@@ -52,6 +52,7 @@ def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study", wh
     MmreproError
         For an unknown data set, feature set, model or parameter, each with the nearest valid name.
     """
+    _check_name(study, whole or study, root, origin)
     _check_keys(study, root, origin)
     models = {name: load(ModelConfig, root / f"config/models/{name}.yaml") for name in study.models}
     datasets = {name: load_dataset(root / f"config/datasets/{name}.yaml") for name in study.datasets}
@@ -122,6 +123,19 @@ def plans_of_files(paths: Sequence[Path], root: Path = Path()) -> tuple[list[Pla
         except MmreproError as error:
             problems.append(str(error))
     return plans, problems
+
+
+def _check_name(study: StudyConfig, whole: StudyConfig, root: Path, origin: str) -> None:
+    """A study's name is the folder of its tables, which no other study may overwrite."""
+    if study.study != whole.study:
+        raise MmreproError(f"{origin}: `study` is the name that the file has, '{whole.study}'; change it there")
+    path = root / f"config/studies/{study.study}.yaml"
+    named = whole_study(load_yaml(path), str(path)) if path.is_file() else None
+    if named is not None and named.study == whole.study and named != whole:
+        raise MmreproError(
+            f"{origin}: `study: {study.study}` is the name of another study, in config/studies/{study.study}.yaml, whose "
+            "tables it would overwrite; choose another"
+        )
 
 
 def _check_keys(study: StudyConfig, root: Path, origin: str) -> None:
