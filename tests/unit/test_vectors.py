@@ -53,7 +53,7 @@ def test_a_file_of_keys_puts_each_row_to_its_item(tmp_path: Path, name: str) -> 
 @pytest.mark.parametrize("form", ["lists", "columns"])
 def test_a_parquet_file_holds_keys_and_vectors(tmp_path: Path, form: str) -> None:
     (tmp_path / "raw").mkdir()
-    columns = {"vector": list(MATRIX)} if form == "lists" else {"x": MATRIX[:, 0], "y": MATRIX[:, 1]}
+    columns = {"vector": list(MATRIX)} if form == "lists" else {"x1": MATRIX[:, 1], "x0": MATRIX[:, 0]}
     pd.DataFrame({"sku": KEYS, **columns}).to_parquet(tmp_path / "raw/vectors.parquet")
     assert extracted(tmp_path, "vectors.parquet", key_column="sku").matrix.tolist() == EXPECTED
     with pytest.raises(
@@ -116,3 +116,35 @@ def test_a_file_outside_the_data_sets_folder_is_refused(tmp_path: Path, file: st
     np.save(tmp_path / "vectors.npy", MATRIX)
     with pytest.raises(MmreproError, match=r"config/features: file '.*' leaves the data set's folder"):
         extracted(tmp_path, file)
+
+
+@pytest.mark.parametrize(
+    "others", [{"price": range(4)}, {"x0": range(4), "price": range(4)}, {"x0": range(4), "x2": range(4)}]
+)
+def test_columns_of_which_nothing_says_that_they_are_the_vector_are_refused(tmp_path: Path, others: dict) -> None:
+    (tmp_path / "raw").mkdir()
+    pd.DataFrame({"item": KEYS, **others}).to_parquet(tmp_path / "raw/vectors.parquet")
+    with pytest.raises(MmreproError, match=r"which of the columns .* are the vector is not said; write one column of"):
+        extracted(tmp_path, "vectors.parquet")
+
+
+def test_a_price_beside_a_column_of_lists_is_no_part_of_the_vector(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    table = pd.DataFrame({"item": KEYS, "price": range(4), "vector": list(MATRIX)})
+    table.to_parquet(tmp_path / "raw/vectors.parquet")
+    assert extracted(tmp_path, "vectors.parquet").matrix.tolist() == EXPECTED
+
+
+@pytest.mark.parametrize("vectors", [[[1.0], [2.0, 3.0], [1.0], [2.0]], [[1.0], None, [1.0], [2.0]]])
+def test_vectors_that_are_missing_or_of_several_lengths_are_refused(tmp_path: Path, vectors: list) -> None:
+    (tmp_path / "raw").mkdir()
+    pd.DataFrame({"item": KEYS, "vector": vectors}).to_parquet(tmp_path / "raw/vectors.parquet")
+    with pytest.raises(MmreproError, match="the vectors of 'vector' are missing or of several lengths"):
+        extracted(tmp_path, "vectors.parquet")
+
+
+def test_keys_of_a_table_with_a_name_too_few_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/keys.csv").write_text("item,name\n" + "".join(f"{n},{key},x\n" for n, key in enumerate(KEYS)))
+    with pytest.raises(MmreproError, match=r"keys\.csv: line 2 has more values than the first line has names"):
+        extracted(tmp_path, keys="keys.csv")

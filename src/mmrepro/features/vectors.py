@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def _open_matrix(path: Path) -> np.ndarray:
 
 def _numbers(path: Path, stored: np.ndarray) -> np.ndarray:
     if not isinstance(stored, np.ndarray) or stored.ndim != 2 or stored.dtype.kind not in "fiu" or not stored.shape[1]:
-        raise MmreproError(f"{path}: expected one matrix of numbers, (items, dim), in .npy form; correct `file`")
+        raise MmreproError(f"{path}: expected one matrix of numbers, (items, dim); correct `file`")
     return stored
 
 
@@ -177,7 +178,7 @@ def _keys(path: Path, column: str) -> pd.Index:
             raise MmreproError(f"{path}: not a readable .npy vector of keys; write it anew") from None
     if path.with_suffix("").suffix in (".csv", ".tsv") or path.suffix in (".csv", ".tsv"):
         usual = "\t" if ".tsv" in path.suffixes else ","
-        dialect = Dialect.of(guess_separator(path, usual, [column]), None)
+        dialect = Dialect.of(guess_separator(path, usual, [column]), "multi-line" if usual == "," else None)
         table = read_delimited(path, dialect, dtype="str", keep_default_na=False)
         if column not in table:
             raise MmreproError(f"{path}: no column '{column}'; name the column of keys in `key_column`")
@@ -197,12 +198,30 @@ def _parquet(path: Path, column: str) -> tuple[pd.Index, np.ndarray]:
     """Keys and vectors of a table: a column of lists, or all other columns, a number each."""
     table = _with_keys(path, column)
     keys, others = pd.Index(table[column].astype("str")), table.drop(columns=column)
-    lists = [name for name in others if others[name].dtype == object]
-    try:
-        matrix = np.stack(others[lists[0]].to_list()) if len(lists) == 1 else others.to_numpy()
-    except ValueError:
-        raise MmreproError(f"{path}: the vectors of '{lists[0]}' have several lengths; write them alike") from None
+    lists = [name for name in others if isinstance(others[name].iloc[0], list | np.ndarray)]
+    counted = _numbered_columns([str(name) for name in others])
+    if len(lists) == 1:
+        try:
+            matrix = np.stack(others[lists[0]].to_list())
+        except (ValueError, TypeError):
+            raise MmreproError(f"{path}: the vectors of '{lists[0]}' are missing or of several lengths") from None
+    elif not lists and counted:
+        matrix = others[counted].to_numpy()
+    else:
+        raise MmreproError(
+            f"{path}: which of the columns {', '.join(map(str, others))} are the vector is not said; write one column "
+            "of lists, or columns numbered x0, x1, ..."
+        )
     return keys, _numbers(path, matrix)
+
+
+def _numbered_columns(names: list[str]) -> list[str]:
+    """The names in the order of their numbers, where they are one word numbered from 0 or 1; else nothing."""
+    parts = [re.fullmatch(r"(.*?)(\d+)", name) for name in names]
+    found = {int(part[2]): name for part, name in zip(parts, names, strict=True) if part}
+    words = {part[1] for part in parts if part}
+    whole = len(found) == len(names) and len(words) == 1 and max(found) - min(found) == len(found) - 1
+    return [found[number] for number in sorted(found)] if whole and min(found) in (0, 1) else []
 
 
 def _with_keys(path: Path, column: str) -> pd.DataFrame:
