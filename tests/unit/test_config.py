@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from mmrepro.config.base import content_hash, differing
+from mmrepro.config.base import content_hash, differing, nearest
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.features import FeatureSetConfig
 from mmrepro.config.files import from_json, load, validate
@@ -346,3 +346,23 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> Non
         MmreproError, match=r"tiny\.yaml: not valid YAML: key 'cm3' stands twice; name it once .*line 5"
     ):
         load(StudyConfig, file)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), float("-inf")])
+def test_a_parameter_is_a_number_of_this_world(value: float) -> None:
+    with pytest.raises(MmreproError, match=r"parameter 'gamma' of model 'cm3': .* is no number; set one"):
+        schema_of("cm3").check("study", {"gamma": value})
+
+
+@pytest.mark.parametrize(
+    "text", ["study: 2024-13-45", f"study: {'9' * 5000}", "study: " + "[" * 20000, "study: &a [*a]"]
+)
+def test_a_value_that_yaml_cannot_read_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(MmreproError, match=r"x\.yaml: ") as error:
+        load(StudyConfig, tmp_path / "x.yaml")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 1000
+
+
+def test_the_nearest_word_is_found_in_whatever_case() -> None:
+    assert nearest("CM3", ["cm3", "bm3"]) == "did you mean 'cm3'?"

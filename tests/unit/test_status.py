@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -151,3 +152,14 @@ def test_a_search_that_makes_its_own_trials_is_one_job_until_it_ends(tmp_path: P
     text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
     assert counts(text, "searches") == [1, 0, 0, 0, 1]
     assert counts(text, "trials") == [0, 0, 0, 1, 1]
+
+
+def test_a_job_of_other_data_than_are_prepared_is_left(tmp_path: Path) -> None:
+    plan = make_root(tmp_path)
+    write_all(tmp_path, plan)
+    prepared = tmp_path / Layout.prepared("toy-a") / "statistics.json"
+    prepared.parent.mkdir(parents=True, exist_ok=True)
+    prepared.write_text(json.dumps({"content_hash": "1" * 64}))
+    of_toy_a = sum(run.spec.dataset == "toy-a" for run in plan.runs)
+    found = counts(status(plan_of_file(STUDY_FILE, tmp_path), tmp_path), "final runs")
+    assert found == [len(plan.runs) - of_toy_a, 0, 0, of_toy_a, len(plan.runs)] and of_toy_a > 0

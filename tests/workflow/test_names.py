@@ -30,6 +30,8 @@ def test_a_study_file_of_any_name_is_run_and_none_is_a_command(finished: Checkou
 @pytest.mark.parametrize(
     ("study", "message"),
     [
+        ("SMOKE", "config/studies/SMOKE.yaml: no such file; did you mean 'smoke'?"),
+        ("smokes.yaml", "config/studies/smokes.yaml: no such file; did you mean 'smoke'?"),
         ("smok", "config/studies/smok.yaml: no such file; did you mean 'smoke'?"),
         ("config/studies/smokes.yaml", "config/studies/smokes.yaml: no such file; did you mean 'smoke'?"),
         ("/nowhere/at all.yaml", "/nowhere/at all.yaml: no such file; check the path"),
@@ -42,6 +44,14 @@ def test_a_misspelt_study_is_one_line(finished: Checkout, study: str, message: s
     ):
         result = finished.call(*words)
         assert result.returncode == 1 and result.stderr.removeprefix("mmrepro: ").strip() == message
+
+
+def test_what_is_wrong_with_a_study_is_one_line(finished: Checkout, tmp_path: Path) -> None:
+    study = tmp_path / "wrong.yaml"
+    study.write_text((finished.folder / "config/studies/smoke.yaml").read_text() + "modles: [cm3]\n")
+    result = finished.call(sys.executable, "workflow/scripts/run_study.py", str(study), "--cores", "2")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.strip() == f"{study}: unknown key 'modles'; did you mean 'models'?"
 
 
 def test_an_empty_study_is_one_line(finished: Checkout, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ rule measure:
     params:
         code=code("measure"),
         settings=settings("measure"),
-        file=study_file(),
-        slice=slice_given(),
+        file=lambda wildcards: study_file(),
+        slice=lambda wildcards: slice_given(),
     shell:
         "mmrepro measure {params.file:q} {wildcards.dataset} --slice {params.slice:q} --output results > {log} 2>&1"

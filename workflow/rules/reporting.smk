@@ -24,7 +24,7 @@ rule tables:
     params:
         code=code("tables"),
         settings=settings("tables"),
-        file=study_file(),
-        slice=slice_given(),
+        file=lambda wildcards: study_file(),
+        slice=lambda wildcards: slice_given(),
     shell:
         "mmrepro tables {params.file:q} --slice {params.slice:q} --output results > {log} 2>&1"

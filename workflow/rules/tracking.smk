@@ -17,8 +17,8 @@ rule track:
     params:
         code=code("track"),
         settings=settings("track"),
-        file=study_file(),
-        slice=slice_given(),
+        file=lambda wildcards: study_file(),
+        slice=lambda wildcards: slice_given(),
         attempt=next_attempt(PLAN),
     shell:
         "mmrepro track {params.file:q} --slice {params.slice:q} --attempt {params.attempt} 2>&1 | tee {log}"

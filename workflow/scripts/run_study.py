@@ -24,6 +24,8 @@ from mmrepro.reporting.escape import one_line
 
 ROUNDS = 5
 DONE = "Nothing to be done"
+REFUSED = re.compile(r"^WorkflowError in file .*:\n(.+)\n", re.MULTILINE)
+"""What is wrong with a study, between the places in the rules where it was found."""
 PLANNED = re.compile(r"^(\w+) +\d+$", re.MULTILINE)
 """A rule and the number of its jobs, as a dry run lists them."""
 
@@ -60,7 +62,7 @@ def configuration(study: str) -> list[str]:
         return []
     path = study_path(Path(study))
     load_yaml(path)
-    return ["--configfile", str(path)]
+    return ["--configfile", str(Path.cwd() / path)]
 
 
 def run(arguments: list[str]) -> int:
@@ -73,7 +75,8 @@ def run(arguments: list[str]) -> int:
     for number in range(ROUNDS):
         valid, message = dry_run(arguments)
         if not valid:
-            print(message.strip(), file=sys.stderr)
+            told = REFUSED.search(message)
+            print(told[1] if told else message.strip(), file=sys.stderr)
             return 1
         if DONE in message:
             print(next(line for line in message.splitlines() if DONE in line))

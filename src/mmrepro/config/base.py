@@ -40,5 +40,6 @@ def differing(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[st
 
 def nearest(word: str, valid: list[str]) -> str:
     """Return a hint: the nearest of the valid words, or all of them."""
-    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    lower = {other.lower(): other for other in valid}
+    close = [lower[match] for match in difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=0.5)]
     return f"did you mean '{close[0]}'?" if close else f"valid are {', '.join(valid)}"

@@ -42,7 +42,9 @@ def validate(cls: type[T], data: Any, origin: str) -> T:
     try:
         return cls.model_validate(data)
     except ValidationError as error:
-        raise MmreproError(f"{origin}: " + "; ".join(_explain(cls, e) for e in error.errors())) from None
+        found = error.errors()
+        told = [e for e in found if e["type"] != "too_short" or len(found) == 1] or found  # which follows from others
+        raise MmreproError(f"{origin}: " + "; ".join(_explain(cls, e) for e in told)) from None
 
 
 def from_json(text: str, origin: str) -> dict[str, Any]:
@@ -119,6 +121,8 @@ def load_yaml(path: Path) -> Any:
         raise MmreproError(f"{path}: no such file; {hint}") from None
     except UnicodeDecodeError:
         raise MmreproError(f"{path}: not UTF-8; save it as such") from None
+    except (ValueError, RecursionError, OverflowError) as error:  # impossible dates, numbers of thousands of digits
+        raise MmreproError(f"{path}: a value that cannot be read ({' '.join(str(error).split())[:99]})") from None
     except yaml.YAMLError as error:
         raise MmreproError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 

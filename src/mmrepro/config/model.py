@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,10 @@ class ModelSchema(BaseModel):
             if key not in self.properties:
                 hint = nearest(key, sorted(self.properties))
                 raise MmreproError(f"{origin}: model '{self.model}' has no parameter '{key}'; {hint}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise MmreproError(
+                    f"{origin}: parameter '{key}' of model '{self.model}': {value} is no number; set one"
+                )
             allowed = Draft202012Validator({**self.properties[key], "$defs": self.definitions})
             error = best_match(allowed.iter_errors(value))
             if error is not None:

@@ -17,8 +17,11 @@ Output = Annotated[Path, typer.Option(help="where the result is written")]
 
 
 def study_path(value: Path) -> Path:
-    """Return the file of a study given by its name; a path stays as it is."""
-    return value if value.suffix else Path("config/studies") / f"{value}.yaml"
+    """Return the file of a study given by its name, with or without `.yaml`; any other path stays as it is."""
+    alone = value.parent == Path() and not value.exists()
+    return (
+        Path("config/studies") / f"{value.with_suffix('')}.yaml" if alone and value.suffix in ("", ".yaml") else value
+    )
 
 
 def dataset_path(value: Path) -> Path:

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from mmrepro.config.run import RunSpec
 from mmrepro.reporting.escape import one_line
-from mmrepro.reporting.records import job_record
+from mmrepro.reporting.records import job_record, prepared_hash
 from mmrepro.study.kinds import KINDS
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Job, Plan
@@ -86,6 +86,10 @@ def _progress(job: Job, root: Path) -> Progress:
     if not job.of_kind.records:
         return Progress(job, _state(job, root, (root / job.product).is_file()))
     record = job_record(job, root)
+    here = prepared_hash(job.labels["dataset"], root) if "dataset" in job.labels else None
+    made_of = (record or {}).get("data", {}).get("interactions")
+    if None not in (here, made_of) and here != made_of:
+        return Progress(job, "left")  # made of other data than are prepared now
     state = _state(job, root, record is not None)
     if state == "failed" and (root / job.product).exists():
         state = "left"  # its search has another winner now: nothing failed
