@@ -83,9 +83,11 @@ def test_marks_and_line_ends_of_spreadsheets(tmp_path: Path, encoding: str, end:
     assert pairs(read_lines(tmp_path, "a.csv", content)) == [("zoë", "1"), ("b, c", "2")]
 
 
-@pytest.mark.parametrize("key", ["a\tb", "a\nb", "a\rb"])
+@pytest.mark.parametrize("key", ["a\tb", "a\nb", "a\rb", "a\0b"])
 def test_keys_with_tabs_and_line_breaks_are_refused(tmp_path: Path, key: str) -> None:
-    with pytest.raises(MmreproError, match="line 3, column 'user' holds a tab or a line break; mend the key"):
+    with pytest.raises(
+        MmreproError, match="line 3, column 'user' holds a tab, a line break or a zero byte; mend the key"
+    ):
         read_lines(tmp_path, "a.csv", f'user,item\nx,1\n"{key}",2\n'.encode(), quoting="multi-line")
 
 
@@ -108,3 +110,71 @@ def test_a_table_that_expands_without_end_is_refused(tmp_path: Path, monkeypatch
     content = gzip.compress(b"user,item\n" + b"a,1\n" * 2**20)
     with pytest.raises(MmreproError, match=r"a\.csv\.gz.*expands"):
         read_lines(tmp_path, "a.csv.gz", content)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("a", "a "), (" a", "a"), ("a b", "a  b"), ("a", "a\u200b"), ("café", "cafe\u0301"), ("a", "\ufeffa")],
+)
+def test_keys_that_look_the_same_are_refused(tmp_path: Path, first: str, second: str) -> None:
+    with pytest.raises(MmreproError, match=r"column 'item': '.*' and '.*' differ by white space, accents or invisible"):
+        read_lines(tmp_path, "a.csv", f"user,item\nx,{first}\ny,{second}\nz,b\n")
+
+
+def test_the_same_key_with_a_space_everywhere_is_one_key(tmp_path: Path) -> None:
+    assert pairs(read_lines(tmp_path, "a.csv", "user,item\nx, a\ny, a\n")) == [("x", " a"), ("y", " a")]
+
+
+def test_a_comma_that_may_part_thousands_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MmreproError, match="column 'stars': '1,000' may be a thousand or a fraction; write it with a"):
+        read_lines(tmp_path, "a.csv", "user;item;stars\na;1;1,000\nb;2;3\n", rating_column="stars")
+    data = read_lines(tmp_path, "a.csv", "user;item;stars\na;1;1,000\nb;2;3,5\n", rating_column="stars")
+    assert data.interactions["rating"].tolist() == [1, 3.5]
+
+
+def test_days_without_separators_are_no_seconds(tmp_path: Path) -> None:
+    content = "user,item,day\na,1,20240301\nb,2,20231231\n"
+    with pytest.raises(MmreproError, match=r"'20240301' looks like a date; set `timestamp_format: \"%Y%m%d\"`"):
+        read_lines(tmp_path, "a.csv", content, timestamp_column="day")
+    data = read_lines(tmp_path, "a.csv", content, timestamp_column="day", timestamp_format="%Y%m%d")
+    assert data.interactions["timestamp"].tolist() == [1709251200, 1703980800]
+    data = read_lines(tmp_path, "a.csv", content, timestamp_column="day", timestamp_unit="s")
+    assert data.interactions["timestamp"].tolist() == [20240301, 20231231]
+
+
+def test_a_form_of_dates_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MmreproError, match=r"column 'day': `timestamp_format: %Q`: .*; correct it"):
+        read_lines(tmp_path, "a.csv", "user,item,day\na,1,x\n", timestamp_column="day", timestamp_format="%Q")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_a_column_whose_name_stands_twice_is_refused(tmp_path: Path, name: str) -> None:
+    mark = "\t" if name == "a.tsv" else ","
+    with pytest.raises(MmreproError, match="two columns have the name 'item'; rename one of them"):
+        read_lines(tmp_path, name, "user item item\na 1 2\n".replace(" ", mark))
+
+
+def test_a_short_header_shifts_no_column(tmp_path: Path) -> None:
+    with pytest.raises(MmreproError, match="line 2 has more values than the first line has names, between commas"):
+        read_lines(tmp_path, "a.csv", "user,item\na,1,2\nb,3,4\n")
+
+
+@pytest.mark.parametrize("separator", ["\n", '"', "\r", "\0", "é"])
+def test_what_cannot_part_values_is_no_separator(tmp_path: Path, separator: str) -> None:
+    with pytest.raises(MmreproError, match="separator"):
+        read_lines(tmp_path, "a.csv", "user,item\na,1\n", separator=separator)
+
+
+def test_a_letter_of_another_encoding_names_its_line(tmp_path: Path) -> None:
+    content = b"user,item\na,1\nb,2\n" + "zoë,3\n".encode("latin-1")
+    with pytest.raises(MmreproError, match=r"a\.csv: not UTF-8, line 4 \(.*\); convert the file"):
+        read_lines(tmp_path, "a.csv", content)
+
+
+def test_ratings_on_both_sides_of_the_minimum_are_counted(tmp_path: Path) -> None:
+    content = "user,item,stars\na,1,5\na,1,1\na,2,5\nb,1,1\nb,2,4\nb,2,2\nb,2,1\n"
+    data = read_lines(tmp_path, "a.csv", content, rating_column="stars", minimum_rating=3)
+    assert pairs(data) == [("a", "1"), ("a", "2"), ("b", "2")]
+    assert data.repairs == {"rows_below_minimum_rating": 4, "pairs_on_both_sides_of_it": 2} | {
+        key: 0 for key in data.repairs if key not in ("rows_below_minimum_rating", "pairs_on_both_sides_of_it")
+    }

@@ -116,3 +116,8 @@ def test_two_pictures_of_one_item_in_two_folders_are_refused(tmp_path: Path) -> 
     with pytest.raises(MmreproError, match=r"'back/7\.jpg' and 'front/7\.jpg' are both pictures of one item"):
         pictures_of_keys(tmp_path, "img", pd.Series(["7"]))
     assert pictures_of_keys(tmp_path, "img", pd.Series(["front/7"]))[0].tolist() == ["img/front/7.jpg"]
+
+
+def test_pictures_in_hidden_folders_are_none(tmp_path: Path) -> None:
+    write_pictures(tmp_path, ".thumbnails/7.jpg", "7.jpg")
+    assert pictures_of_keys(tmp_path, "img", pd.Series(["7"]))[0].tolist() == ["img/7.jpg"]

@@ -81,7 +81,7 @@ def test_mmrec_reads_rating_and_time_where_known(tmp_path: Path) -> None:
         (["userID itemID x_label", "0 0 3"], r"line 2, column 'x_label': 3 is none of 0 \(train\)"),
         (["userID itemID x_label", "0 0 0", "bob 1 0"], "line 3, column 'userID': 'bob' is not an integer"),
         (["userID itemID x_label", "0.5 1 0"], "line 2, column 'userID': '0.5' is not an integer"),
-        (["userID itemID x_label", "0 1 0", "0 2"], "line 3, column 'x_label': 'nan' is not an integer"),
+        (["userID itemID x_label", "0 1 0", "0 2"], "line 3, column 'x_label' is empty; fill it or drop the line"),
         (["userID itemID x_label", "0 1 0", "0 2 0 9 9"], "line 3"),
         (["userID itemID rating x_label", "0 1 good 0"], "line 2, column 'rating': 'good' is not a number"),
     ],

@@ -234,3 +234,19 @@ def test_malformed_ratings_name_file_and_line(content: str, message: str, tmp_pa
     ratings = config("amazon_2014", "ratings.csv")
     with pytest.raises(MmreproError, match=rf"ratings\.csv: {message}"):
         load_reader(ratings).read(tmp_path, ratings)
+
+
+def test_a_release_in_two_units_of_time_is_refused(tmp_path: Path) -> None:
+    other = {**NEW_REVIEW, "user_id": "A2", "timestamp": 1588687728}
+    with pytest.raises(
+        MmreproError, match=r"several units: 1 in seconds \(user 'A2', .*, 1 in milliseconds \(user 'A1'"
+    ):
+        read(tmp_path, "amazon_2023", [NEW_REVIEW, other], [NEW_ITEM])
+
+
+def test_a_release_that_counts_seconds_is_believed(tmp_path: Path) -> None:
+    reviews = [{**NEW_REVIEW, "timestamp": 1588687728}, {**NEW_REVIEW, "user_id": "A2", "timestamp": 1588687730}]
+    assert read(tmp_path, "amazon_2023", reviews, [NEW_ITEM]).interactions["timestamp"].tolist() == [
+        1588687728,
+        1588687730,
+    ]

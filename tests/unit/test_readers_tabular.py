@@ -241,3 +241,18 @@ def test_an_image_outside_the_folder_is_refused(path: str, tmp_path: Path) -> No
     write(tmp_path, items=PRODUCTS.replace("a/no.jpg", path))
     with pytest.raises(MmreproError, match=rf"products\.csv: image '{path}' leaves the data set's folder"):
         read(tmp_path, config(**FULL, **ITEMS, image_column="picture"))
+
+
+def test_texts_of_a_parquet_file_may_be_bytes(tmp_path: Path) -> None:
+    pd.DataFrame({"user": [b"a", b"b"], "item": ["1", "2"]}).to_parquet(tmp_path / "t.parquet")
+    found = read(tmp_path, config(interactions_file="t.parquet")).interactions
+    assert found["user"].tolist() == ["a", "b"]
+    pd.DataFrame({"user": [b"a", b"\xff"], "item": ["1", "2"]}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(MmreproError, match=r"t\.parquet: column 'user' is not UTF-8 .*; write it anew"):
+        read(tmp_path, config(interactions_file="t.parquet"))
+
+
+def test_lists_are_no_keys(tmp_path: Path) -> None:
+    pd.DataFrame({"user": ["a", "b"], "item": [["1"], ["2"]]}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(MmreproError, match="column 'item' holds lists, which are no keys; name another column"):
+        read(tmp_path, config(interactions_file="t.parquet"))

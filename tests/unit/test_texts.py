@@ -39,6 +39,10 @@ SPAN = '<span class="a-size-medium a-color-secondary"'
         ("plain  text", "plain  text"),
         ("AT&T", "AT&T"),
         ("<!-- hidden -->seen", "seen"),
+        ("Shirt, Size <L>", "Shirt, Size <L>"),
+        ("<b>Shirt</b>, Size <XL>", "Shirt , Size <XL>"),
+        ("<![if !IE]>Mug<![endif]><p>big</p>", "Mug big"),
+        ("<b>Cup</b><![x[", "Cup"),
     ],
 )  # fmt: skip
 def test_a_text_is_what_a_page_shows(text: str, shown: str) -> None:

@@ -51,6 +51,12 @@ def test_what_the_user_says_is_taken() -> None:
     assert in_seconds(rows(NOW, NOW * 1000), "s", "toy")[0]["timestamp"].tolist() == [NOW, NOW * 1000]
 
 
+@pytest.mark.parametrize(("factor", "unit"), [(1, "ms"), (1000, "s"), (10**6, "ms")])
+def test_what_the_user_says_must_agree_with_the_size_of_the_numbers(factor: int, unit: Any) -> None:
+    with pytest.raises(MmreproError, match=r"toy: timestamps are said to be .*, but are .* by their size"):
+        in_seconds(rows(NOW * factor), unit, "toy")
+
+
 def test_odd_dates_are_counted() -> None:
     future = time.time() + 10**6
     found = time_range(rows(0, NOW, future), compares_users=True)

@@ -22,9 +22,10 @@ from mmrepro.columns import IMAGE_URL, Columns
 from mmrepro.config.base import Strict
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.files import validate
-from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, first_of_each, gzip_lines, json_lines, parse_line
+from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, TimeUnit, first_of_each, gzip_lines, json_lines, parse_line
 from mmrepro.datasets.raw_folder import raw_file
 from mmrepro.datasets.texts import Markup, plain_text, whole_characters
+from mmrepro.datasets.times import in_seconds, units_of
 from mmrepro.errors import MmreproError
 
 NO_KEY = re.compile("[\t\r\n\0\ud800-\udfff]")
@@ -41,13 +42,13 @@ class Options(Strict):
 
 @dataclass(frozen=True)
 class ReviewFields:
-    """How a release names the parts of a review, and how many of its units of time make a second."""
+    """How a release names the parts of a review, and the unit of its times."""
 
     user: str
     item: str
     rating: str
     time: str
-    per_second: int = 1
+    unit: TimeUnit = "s"
 
 
 @dataclass(frozen=True)
@@ -149,14 +150,17 @@ def read_reviews(path: Path, fields: ReviewFields) -> pd.DataFrame:
         raise MmreproError(f"{path}: the file has no rows; fetch the data set again")
     for field, known in ((fields.user, users), (fields.item, items)):
         _require_printable(path, field, known)
-    return pd.DataFrame(
+    rows = pd.DataFrame(
         {
             Columns.USER: _decoded(users, user_codes),
             Columns.ITEM: _decoded(items, item_codes),
             Columns.RATING: np.array(ratings),
-            Columns.TIMESTAMP: np.array(times) // fields.per_second,
+            Columns.TIMESTAMP: np.array(times),
         }
     )
+    unit = None if units_of(rows[Columns.TIMESTAMP]) else fields.unit  # where the numbers tell, they are believed
+    rows, _ = in_seconds(rows, unit, str(path))
+    return rows.assign(**{Columns.TIMESTAMP: np.floor(rows[Columns.TIMESTAMP]).astype("int64")})
 
 
 def wanted_records(

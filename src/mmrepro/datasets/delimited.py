@@ -66,6 +66,11 @@ def header_line(path: Path) -> str:
         return next((line.rstrip("\r\n") for line in text if line.strip()), "")
 
 
+def header_names(path: Path, separator: str) -> list[str]:
+    """Return the names of the first line, as they stand there."""
+    return next(csv.reader([header_line(path)], delimiter=separator), [])
+
+
 def guess_separator(path: Path, usual: str, wanted: Sequence[str]) -> str:
     """Return the separator by which the first line names the wanted columns: the usual one, or the only other."""
     line = header_line(path)
@@ -95,6 +100,11 @@ def read_delimited(path: Path, dialect: Dialect, **options: Any) -> pd.DataFrame
     with _reading(path), open_text_file(path) as handle:
         how: Any = {"sep": dialect.separator, "quoting": quoting, "encoding": encoding_of(path), "low_memory": False}
         table: pd.DataFrame = pd.read_csv(handle, **how, **options)
+    if not isinstance(table.index, pd.RangeIndex):  # pandas took the values that no name stands over for an index
+        raise MmreproError(
+            f"{path}: line 2 has more values than the first line has names, between "
+            f"{NAMES.get(dialect.separator, dialect.separator)}; name every column, or set `separator` in the options"
+        )
     if dialect.quoting == "one-line":
         _require_a_line_each(path, dialect, len(table) + (options.get("header", 0) is not None))
     return table
@@ -116,11 +126,24 @@ class _reading:
         if isinstance(error, pd.errors.EmptyDataError):
             raise MmreproError(f"{path}: the file has no rows; fetch the data set again") from None
         if isinstance(error, UnicodeError):
-            where = f" ({error.reason} at byte {error.start})" if isinstance(error, UnicodeDecodeError) else ""
-            raise MmreproError(f"{path}: not UTF-8{where}; convert the file") from None
+            raise MmreproError(f"{path}: not UTF-8{_undecodable_line(path)}; convert the file") from None
         if isinstance(error, pd.errors.ParserError):
             said = " ".join(str(error).split())
             raise MmreproError(f"{path}: {said}; mend the line or fetch the file again") from None
+
+
+def _undecodable_line(path: Path) -> str:
+    """Where the first letter is that is none of the encoding's."""
+    encoding = encoding_of(path)
+    if encoding == "utf-16":
+        return ""
+    with open_text_file(path) as handle:
+        for number, line in enumerate(handle, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return f", line {number} ({error.reason})"
+    return ""
 
 
 def _require_a_line_each(path: Path, dialect: Dialect, n_records: int) -> None:

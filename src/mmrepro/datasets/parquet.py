@@ -37,9 +37,20 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFra
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         said = " ".join(str(error).split())[:200]
         raise MmreproError(f"{path}: no readable parquet file ({said}); write it anew") from None
+    for name in found:
+        if found[name].map(lambda value: isinstance(value, bytes)).any():
+            found[name] = _decoded(path, found[name])
     if found.empty:
         raise MmreproError(f"{path}: the file has no rows; fill it")
     return found
+
+
+def _decoded(path: Path, column: pd.Series) -> pd.Series:
+    """Text that was written as bytes."""
+    try:
+        return column.map(lambda value: value.decode("utf-8") if isinstance(value, bytes) else value)
+    except UnicodeDecodeError as error:
+        raise MmreproError(f"{path}: column '{column.name}' is not UTF-8 ({error.reason}); write it anew") from None
 
 
 def require_columns_of(path: Path, found: Sequence[str], wanted: Sequence[str]) -> None:

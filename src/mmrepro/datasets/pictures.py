@@ -54,7 +54,8 @@ def pictures_of_keys(
     place = raw / folder
     if not place.is_dir():
         raise MmreproError(f"{place}: no such folder; list it under 'files' with `folder: true`, and fetch again")
-    files = [path.relative_to(place).as_posix() for path in place.rglob("[!.]*") if path.is_file()]
+    files = [path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()]
+    files = [file for file in files if not any(part.startswith(".") for part in file.split("/"))]
     named = _by_name([file for file in files if _suffix(file) in SUFFIXES])
     composed = keys.map(lambda key: unicodedata.normalize("NFC", key))
     left = composed[~composed.isin(list(named))]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from mmrepro.columns import Columns
@@ -64,6 +65,7 @@ class RawDataset:
     pictures: Pictures | None = None
 
 
+INVISIBLE = "[\u200b-\u200f\u2060\ufeff\u00ad]"
 BREAKS = "[\t\r\n\0]"
 
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
@@ -181,7 +183,8 @@ def numbers(path: Path, column: pd.Series, first_line: int, integer: bool = True
     MmreproError
         Names file, line, column and the first value that is no such number.
     """
-    values = pd.to_numeric(column, errors="coerce")
+    written = column.astype("str") if column.dtype == object else column  # integers of any length are objects
+    values = pd.to_numeric(written, errors="coerce")
     wrong = values.isna() | (values.abs() >= 2.0**63)
     if integer:
         wrong |= values % 1 != 0
@@ -189,6 +192,8 @@ def numbers(path: Path, column: pd.Series, first_line: int, integer: bool = True
         row = int(wrong.to_numpy().argmax())
         kind = "an integer" if integer else "a number"
         where = f"{path}: line {row + first_line}, column '{column.name}'"
+        if pd.isna(column.iloc[row]):
+            raise MmreproError(f"{where} is empty; fill it or drop the line")
         raise MmreproError(f"{where}: '{column.iloc[row]}' is not {kind}; mend the line")
     return values.astype("int64" if integer else "float64")
 
@@ -197,15 +202,36 @@ def keys(path: Path, column: pd.Series, first_line: int) -> pd.Series:
     """Return a column of user or item keys as text; an empty one, or one with a line break or a tab in it, is an error
     that names file, line and column.
     """
+    if column.dtype == object and column.map(lambda key: isinstance(key, list | dict | np.ndarray)).any():
+        raise MmreproError(f"{path}: column '{column.name}' holds lists, which are no keys; name another column")
     text = column.astype("str")
     for wrong, problem in (
         (text.isna() | (text.str.strip() == ""), "is empty; fill it or drop the line"),
-        (text.str.contains(BREAKS), "holds a tab or a line break; mend the key"),
+        (text.str.contains(BREAKS), "holds a tab, a line break or a zero byte; mend the key"),
     ):
         if wrong.any():
             line = int(wrong.to_numpy().argmax()) + first_line
             raise MmreproError(f"{path}: line {line}, column '{column.name}' {problem}")
+    _require_visible_differences(path, text)
     return text
+
+
+def _require_visible_differences(path: Path, keys: pd.Series) -> None:
+    """Keys that look the same are one key to whoever wrote them."""
+    found = pd.Series(keys.unique(), dtype="str")
+    seen = (
+        found.str.normalize("NFC")
+        .str.replace(INVISIBLE, "", regex=True)
+        .str.replace(r"\s+", " ", regex=True)
+        .str.strip()
+    )
+    alike = seen.duplicated(keep=False)
+    if alike.any():
+        first, second = found[seen == seen[alike].iloc[0]].iloc[:2]
+        raise MmreproError(
+            f"{path}: column '{keys.name}': '{first}' and {second!a} differ by white space, accents or invisible "
+            "letters alone; write them alike"
+        )
 
 
 def first_of_each(items: pd.DataFrame) -> tuple[pd.DataFrame, int]:

@@ -9,6 +9,7 @@ from mmrepro.columns import TEST, VALID
 
 MENDED = {
     "rows_below_minimum_rating": "interactions below the minimum rating",
+    "pairs_on_both_sides_of_it": "pairs of user and item that are rated below the minimum and above it, kept",
     "repeated_item_records": "repeated records of an item, of which the first is kept",
     "images_not_found": "images that the items name and no file is",
     "titles_with_markup": "titles with markup or entities, taken out",
@@ -94,6 +95,6 @@ def _items(statistics: Mapping[str, Any]) -> Iterator[str]:
     without = statistics["without"]["image"]
     if pictures and without["items"]:
         yield f"{without['items']} of {total} items have no picture, such as '{without['examples'][0]}'"
-    for repair in ("images_not_found", "item_records_with_half_characters"):
+    for repair in ("images_not_found", "item_records_with_half_characters", "pairs_on_both_sides_of_it"):
         if statistics["repairs"].get(repair):
             yield f"{statistics['repairs'][repair]} {MENDED[repair]}"

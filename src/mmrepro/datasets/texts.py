@@ -10,7 +10,17 @@ from typing import Literal
 import pandas as pd
 
 Markup = Literal["keep", "strip"]
-TAG = re.compile(r"<(?:[A-Za-z][A-Za-z0-9]*(?=[\s/>]|$)|/[A-Za-z]|!--|!doctype)", re.IGNORECASE)
+ELEMENTS = frozenset(
+    "a abbr acronym address applet area article aside audio b base basefont bdi bdo big blockquote body br button "
+    "canvas caption center cite code col colgroup data datalist dd del details dfn dialog dir div dl dt em embed "
+    "fieldset figcaption figure font footer form frame frameset h1 h2 h3 h4 h5 h6 head header hr html i iframe img "
+    "input ins kbd label legend li link main map mark meta meter nav nobr noframes noscript object ol optgroup option "
+    "output p param picture pre progress q rp rt ruby s samp script section select small source span strike strong "
+    "style sub summary sup svg table tbody td template textarea tfoot th thead time title tr track tt u ul var video "
+    "wbr".split()
+)
+"""What a tag may be of; `Size <L>` has none."""
+TAG = re.compile(r"<(?:/?(?P<name>[A-Za-z][A-Za-z0-9]*)(?=[\s/>]|$)|!--|!doctype)", re.IGNORECASE)
 """What begins like a tag; `a < b` and `I <3 you` do not."""
 UNFINISHED = re.compile(r"<(?:/?[A-Za-z]|!)[^<>]*$")
 """A tag that the text ends in."""
@@ -32,7 +42,7 @@ class _Words(HTMLParser):
     def handle_starttag(self, tag: str, attrs: object) -> None:
         """Words on both sides of a tag are two words."""
         self.hidden += tag in self.HIDDEN
-        self.parts.append(" ")
+        self.parts.append(" " if tag in ELEMENTS else self.get_starttag_text() or "")
 
     def handle_endtag(self, tag: str) -> None:
         """As at its beginning."""
@@ -54,11 +64,15 @@ def plain_text(text: str) -> str:
         A title or description, perhaps with HTML in it. One without a tag keeps its white space.
     """
     shown = unescape(text) if "&" in text else text
-    if "<" not in shown or not TAG.search(shown):
+    tags = [tag["name"] for tag in TAG.finditer(shown)] if "<" in shown else []
+    if not any(name is None or name.lower() in ELEMENTS for name in tags):
         return shown
     words = _Words()
-    words.feed(UNFINISHED.sub(" ", shown))
-    words.close()
+    try:
+        words.feed(UNFINISHED.sub(" ", shown))
+        words.close()
+    except (AssertionError, ValueError):  # the parser knows some marked sections only
+        return " ".join(re.sub(r"<[^<>]*>?", " ", shown).split())
     return " ".join("".join(words.parts).split())
 
 

@@ -49,8 +49,11 @@ def in_seconds(rows: pd.DataFrame, unit: TimeUnit | None, origin: str) -> tuple[
         return rows, ()
     times: pd.Series = rows[Columns.TIMESTAMP]
     notes: tuple[str, ...] = ()
+    found = units_of(times)
+    if unit is not None and found and unit not in found:
+        told = next(iter(found))
+        raise MmreproError(f"{origin}: timestamps are said to be {NAMES[unit]}, but are {NAMES[told]} by their size")
     if unit is None:
-        found = units_of(times)
         if len(found) > 1:
             examples = ", ".join(
                 f"{int(inside.sum())} in {NAMES[name]} (user '{rows[Columns.USER].iloc[row]}', item "
@@ -59,10 +62,9 @@ def in_seconds(rows: pd.DataFrame, unit: TimeUnit | None, origin: str) -> tuple[
                 for row in [int(inside.argmax())]
             )
             raise MmreproError(f"{origin}: timestamps in several units: {examples}; write all in one unit")
-        told: TimeUnit = next(iter(found), "s")
-        unit = told
-        if told != "s":
-            notes = (f"timestamps are {NAMES[told]}, by their size",)
+        unit = next(iter(found), "s")
+        if unit != "s":
+            notes = (f"timestamps are {NAMES[next(iter(found))]}, by their size",)
     if unit == "s":
         return rows, notes
     factor = PER_SECOND[unit or "s"]

@@ -13,7 +13,7 @@ from mmrepro.config.dataset import DatasetConfig
 from mmrepro.datasets.amazon import ItemRecord, ReviewFields, read_release, read_reviews, wanted_records, words
 from mmrepro.datasets.raw import RawDataset
 
-REVIEW = ReviewFields("user_id", "parent_asin", "rating", "timestamp", per_second=1000)
+REVIEW = ReviewFields("user_id", "parent_asin", "rating", "timestamp", unit="ms")
 IMAGE_SIZES = ("hi_res", "large", "thumb")
 
 

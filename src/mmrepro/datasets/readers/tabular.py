@@ -15,7 +15,7 @@ from mmrepro.columns import IMAGE_URL, Columns
 from mmrepro.config.base import Strict
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.files import validate
-from mmrepro.datasets.delimited import NAMES, Dialect, Quoting, guess_separator, read_delimited
+from mmrepro.datasets.delimited import NAMES, Dialect, Quoting, guess_separator, header_names, read_delimited
 from mmrepro.datasets.item_keys import Matching, match_keys
 from mmrepro.datasets.parquet import read_parquet, require_columns_of
 from mmrepro.datasets.pictures import pictures_of_keys
@@ -38,6 +38,7 @@ REMEDY = (
 )
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 ITEM_FILE_OPTIONS = ("key_column", "title_column", "text_columns", "image_column")
+THOUSANDS = r"[+-]?\d{1,3}(?:,\d{3})+"
 COMMA = r"[+-]?\d+(?:,\d+)?"
 
 
@@ -59,7 +60,7 @@ class Options(Strict):
     image_column: str | None = None
     images_folder: str | None = None
     separator: str | None = Field(
-        None, min_length=1, max_length=1, description="of values; none: tabs in .tsv, in .csv what fits the header"
+        None, pattern=r"^[\t !#-~]$", description="of values; none: tabs in .tsv, in .csv what fits the header"
     )
     quoting: Quoting | None = Field(
         None,
@@ -108,7 +109,7 @@ def read(raw: Path, config: DatasetConfig) -> RawDataset:
     interactions, below = reader.interactions()
     items, repairs, pictures = reader.items(interactions[Columns.ITEM])
     return RawDataset(
-        interactions, items, repairs={"rows_below_minimum_rating": below, **repairs}, time_unit=reader.time_unit,
+        interactions, items, repairs={**reader.left_out(below), **repairs}, time_unit=reader.time_unit,
         notes=tuple(reader.notes), pictures=pictures,
     )  # fmt: skip
 
@@ -131,6 +132,7 @@ class _Reader:
         self.raw, self.options = raw, options
         self.notes: list[str] = []
         self.time_unit = options.timestamp_unit
+        self.both_sides = 0
 
     def interactions(self) -> tuple[pd.DataFrame, int]:
         """Interactions, and how many were left out for their rating."""
@@ -151,7 +153,9 @@ class _Reader:
         rows = pd.DataFrame(frame)
         if options.minimum_rating is None:
             return rows, 0
-        kept = rows.loc[rows[Columns.RATING] >= options.minimum_rating].reset_index(drop=True)
+        enough = rows[Columns.RATING] >= options.minimum_rating
+        kept, pair = rows.loc[enough].reset_index(drop=True), [Columns.USER, Columns.ITEM]
+        self.both_sides = len(rows.loc[enough, pair].drop_duplicates().merge(rows.loc[~enough, pair].drop_duplicates()))
         if kept.empty:
             highest = rows[Columns.RATING].max()
             raise MmreproError(
@@ -159,10 +163,20 @@ class _Reader:
             )
         return kept, len(rows) - len(kept)
 
+    def left_out(self, below: int) -> dict[str, int]:
+        """Counts of interactions below the minimum rating, and of pairs that are rated on both sides of it."""
+        return {"rows_below_minimum_rating": below, "pairs_on_both_sides_of_it": self.both_sides}
+
     def ratings(self, path: Path, column: pd.Series, first_line: int) -> pd.Series:
         """Numbers; with a decimal comma where all are written so."""
         text = column.astype("str")
         if text.str.contains(",").any() and text.str.fullmatch(COMMA).fillna(False).all():
+            if text[text.str.contains(",")].str.fullmatch(THOUSANDS).all():
+                example = text[text.str.contains(",")].iloc[0]
+                raise MmreproError(
+                    f"{path}: column '{column.name}': '{example}' may be a thousand or a fraction; write it "
+                    "with a point"
+                )
             self.notes.append(f"{path.name}: '{column.name}' has decimal commas")
             column = text.str.replace(",", ".")
         return numbers(path, column, first_line, integer=False)
@@ -173,8 +187,13 @@ class _Reader:
         dated = pd.api.types.is_datetime64_any_dtype(column) or form is not None
         if not dated and pd.to_numeric(column.iloc[:1], errors="coerce").notna().all():
             values = numbers(path, column, first_line, integer=False)
+            if self.time_unit is None and _are_compact_dates(values):
+                raise MmreproError(
+                    f"{path}: column '{column.name}': '{column.iloc[0]}' looks like a date; set "
+                    '`timestamp_format: "%Y%m%d"` in the options, or `timestamp_unit: s` if it is a number'
+                )
         else:
-            dates = pd.to_datetime(column, format=form or "ISO8601", utc=True, errors="coerce")
+            dates = _dates(path, column, form)
             wrong = dates.isna().to_numpy()
             if wrong.any():
                 row = int(wrong.argmax())
@@ -245,15 +264,30 @@ class _Reader:
             self.notes.append(f"{path.name}: values are separated by {NAMES[separator]}")
         dialect = Dialect.of(separator, self.options.quoting, REMEDY)
         table = read_delimited(path, dialect, dtype="str", keep_default_na=False, na_values=[""])
-        if not isinstance(table.index, pd.RangeIndex):
-            raise MmreproError(
-                f"{path}: line 2 has more values than the first line has names, between "
-                f"{NAMES.get(separator, separator)}; name every column, or set `separator` in the options"
-            )
+        doubled = [name for name in columns if header_names(path, separator).count(name) > 1]
+        if doubled:
+            raise MmreproError(f"{path}: two columns have the name '{doubled[0]}'; rename one of them")
         require_columns_of(path, list(table.columns), columns)
         if table.empty:
             raise MmreproError(f"{path}: the file has no rows; fill it")
         return table[list(dict.fromkeys(columns))], 2
+
+
+def _dates(path: Path, column: pd.Series, form: str | None) -> pd.Series:
+    """Dates in UTC; null for what is none."""
+    try:
+        return pd.to_datetime(
+            column.astype("str") if form else column, format=form or "ISO8601", utc=True, errors="coerce"
+        )
+    except ValueError as error:
+        raise MmreproError(f"{path}: column '{column.name}': `timestamp_format: {form}`: {error}; correct it") from None
+
+
+def _are_compact_dates(values: pd.Series) -> bool:
+    """Whether all numbers are days between 1990 and 2100 such as 20240301."""
+    if not values.between(19900101, 21001231).all():
+        return False
+    return bool(pd.to_datetime(values.astype("int64").astype("str"), format="%Y%m%d", errors="coerce").notna().all())
 
 
 def _as_interacted(found: pd.Series, wanted: pd.Index, path: Path, matching: Matching | None) -> pd.Series:
