@@ -118,7 +118,7 @@ def test_dataset_table_reads_the_statistics(whole: Path) -> None:
         for name in ("datasets", "main")
     )
     path.write_text("{}")
-    with pytest.raises(MmreproError, match=r"statistics\.json: no key 'n_users'; delete the folder"):
+    with pytest.raises(MmreproError, match=r"statistics\.json: no key 'n_users'; delete its folder"):
         build_hand_made(whole)
 
 

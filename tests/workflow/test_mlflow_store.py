@@ -246,7 +246,6 @@ def test_the_workflow_finishes_without_a_store_and_imports_later(finished: Check
     assert made.returncode == 0, made.stdout + made.stderr
     assert made.stdout.count("MLflow cannot use") == 1 and "which the next run tries again" in made.stdout
     assert checkout.planned() == [product]
-    assert checkout.snakemake().returncode == 0 and checkout.planned() == [product]
     database.unlink()
     assert checkout.snakemake().returncode == 0
     assert json.loads((checkout.folder / product).read_text())["imported"] == 2

@@ -161,7 +161,7 @@ def load_statistics(folder: Path, *needed: str) -> dict[str, Any]:
     statistics = read_object(path) or {}
     lacking = [key for key in needed if key not in statistics]
     if lacking:
-        raise MmreproError(f"{path}: no key '{lacking[0]}'; delete the folder and run the study again")
+        raise MmreproError(f"{path}: no key '{lacking[0]}'; delete its folder and run the study again")
     return statistics
 
 
@@ -189,7 +189,7 @@ def _table(folder: Path, name: str) -> pd.DataFrame:
     """A table of a prepared data set, unless it is not the one that was prepared."""
     path = _existing(folder, name)
     if file_sha256(path) != load_statistics(folder, "files")["files"].get(name):
-        raise MmreproError(f"{path}: not the file that was prepared; delete the folder and run the study again")
+        raise MmreproError(f"{path}: not the file that was prepared; delete its folder and run the study again")
     return pd.read_parquet(path)
 
 

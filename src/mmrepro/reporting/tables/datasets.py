@@ -70,7 +70,7 @@ def load_statistics(plan: Plan, root: Path) -> dict[str, dict[str, Any]]:
         if statistics is not None:
             missing = [key for key in NEEDED if key not in statistics]
             if missing:
-                raise MmreproError(f"{path}: no key '{missing[0]}'; delete the folder and run the study again")
+                raise MmreproError(f"{path}: no key '{missing[0]}'; delete its folder and run the study again")
             found[name] = statistics
     return found
 
