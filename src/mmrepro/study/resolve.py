@@ -133,8 +133,8 @@ def _check_name(study: StudyConfig, whole: StudyConfig, root: Path, origin: str)
     named = whole_study(load_yaml(path), str(path)) if path.is_file() else None
     if named is not None and named.study == whole.study and named != whole:
         raise MmreproError(
-            f"{origin}: `study: {study.study}` is the name of another study, in config/studies/{study.study}.yaml, whose "
-            "tables it would overwrite; choose another"
+            f"{origin}: `study: {study.study}` is the name of another study, in config/studies/{study.study}.yaml, "
+            "whose tables it would overwrite; choose another"
         )
 
 
