@@ -99,16 +99,23 @@ def test_published_numbers_are_joined_only_where_the_split_is_theirs(whole: Path
     text = (folder / "tables/main.md").read_text()
     assert "0.2500 (+25.0 %)" in text
     assert "not transcribed" in text.split("## toy-b")[0]
-    assert "a page (protocol released)" in text
+    assert "of 1 (numbers); each value with its source" in text
 
 
 def test_a_row_added_to_papers_csv_fills_the_cell(whole: Path) -> None:
     with (whole / "data/published/papers.csv").open("a") as handle:
         handle.write("baby,cm3,ndcg,10,0.4,released,,a paper\n")
-        handle.write("baby,lightgcn,recall,20,0.9,released,,the file named by the study wins\n")
+        handle.write("baby,lightgcn,recall,20,0.9,released,,the paper itself wins\n")
     folder = build_hand_made(whole)
     assert float(main_row(folder, model="cm3", metric="ndcg", k=10)["published"]) == 0.4
-    assert float(main_row(folder, model="lightgcn")["published"]) == 0.25
+    assert float(main_row(folder, model="lightgcn")["published"]) == 0.9
+
+
+def test_a_block_of_which_nothing_is_known_has_no_rows_of_it(whole: Path) -> None:
+    (whole / "data/published/numbers.csv").write_text((whole / "data/published/papers.csv").read_text())
+    folder = build_hand_made(whole)
+    assert "| ↳ published" not in (folder / "tables/main.md").read_text()
+    assert main_row(folder, model="lightgcn")["published"] == "not transcribed"
 
 
 def test_holes_are_marked_and_the_rest_is_still_a_table(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_seeds_of_a_published_cell_are_averaged(tmp_path: Path) -> None:
     rows = [f"tiktok,cm3,recall,20,{value},released,{seed},x" for seed, value in ((1, 0.25), (2, 0.5))]
     path.write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
     number = load_published([path])["tiktok", "cm3", "recall", 20]
-    assert (number.value, number.source) == (3 / 8, "x (mean of 2 seeds)")
+    assert (number.value, number.chosen.source) == (3 / 8, "x (mean of 2 seeds)")
 
 
 def test_the_published_files_of_the_repository_can_be_read() -> None:

@@ -99,6 +99,22 @@ class Comparison(Strict):
     variants: dict[str, Variant] = Field(min_length=2, description="the others are compared with the first")
 
 
+class VerdictConfig(Strict):
+    """The rule by which a number of ours reproduces a published one, fixed before anything is run.
+
+    The band of equal values is what seeds do: `deviations` standard deviations of the difference between a mean over
+    our seeds and a single published run, by our spread or that of published runs with several seeds, whichever is
+    larger.
+    """
+
+    deviations: float = Field(2.0, gt=0, description="half-width of the band, in standard deviations of the difference")
+    baseline: Name = Field("lightgcn", description="model against which the direction of a difference is told")
+    features: tuple[Name, ...] = Field(
+        ("published", "published-tiktok"),
+        description="feature sets that published numbers of models with content are of",
+    )
+
+
 class StudyConfig(Strict):
     """A study: a view on runs, and the tables made from them."""
 
@@ -127,7 +143,10 @@ class StudyConfig(Strict):
         (5, 10, 20, 50), min_length=1, description="lengths at which lists are measured, at most 100"
     )
     focus: Name = Field("cm3", description="the model whose improvement over the best other is tested")
-    published: tuple[str, ...] = Field((), description="files of data/published that this study is compared with")
+    published: tuple[str, ...] = Field(
+        (), description="files of data/published that this study is compared with, beside papers.csv; none: all"
+    )
+    verdict: VerdictConfig = Field(default_factory=VerdictConfig, description="when a published number is reproduced")
     note: str = Field("", description="a sentence for every table's footer")
 
     @model_validator(mode="before")

@@ -98,6 +98,22 @@ def show(
     print(visible(describe(folder)))
 
 
+def trace(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="a study's name, its file, or its published folder")],
+    model: str,
+    metric: Annotated[str, typer.Argument(help="such as recall_at_20, recall@20 or R@20")],
+    dataset: Annotated[str | None, typer.Option(help="none: all of the study")] = None,
+    protocol: Annotated[str | None, typer.Option(help="none: all of the study")] = None,
+) -> None:
+    """Say where a number of the main table comes from, and how its runs are made again."""
+    from mmrepro.reporting.trace import RUNS_FILE
+    from mmrepro.reporting.trace import trace as origin
+
+    committed = study if (study / RUNS_FILE).is_file() else None
+    file = study_path(Path(study.name) if committed else study)
+    print(visible(origin(resolved(file), file, model, metric, Path(), dataset, protocol, committed)))
+
+
 def publish(study: StudyFile, output: Output, allow_partial: bool = False) -> None:
     """Copy a study's tables and run records to a folder that is committed."""
     from mmrepro.housekeeping.publish import publish_reference
@@ -175,6 +191,7 @@ def accept(study: StudyFile) -> None:
 
 
 COMMANDS = (
-    status, doctor, track_raw, release, restore, show, publish, recommend, refit, check_reference, schema, dvc, accept,
+    status, doctor, track_raw, release, restore, show, trace, publish, recommend, refit, check_reference, schema, dvc,
+    accept,
 )  # fmt: skip
 """In the order of the command line's help."""

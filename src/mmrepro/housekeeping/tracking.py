@@ -31,8 +31,8 @@ def import_runs(
     """Import every finished run, trial and pre-training of a study into MLflow.
 
     A run that is there already is left alone; one whose record has changed, or whose import was interrupted, is
-    replaced. Beside the tables a receipt `tracking.json` says how many of each kind were there to import, and how many
-    were imported.
+    replaced. Beside the tables a receipt `tracking.json` says how many of each kind were there to import, how many
+    were imported, and the id of each in MLflow.
 
     Parameters
     ----------
@@ -62,18 +62,20 @@ def import_runs(
     """
     finished = finished_jobs(plan, root)
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / DATABASE).resolve()}"
+    there: dict[str, str] = {}
     imported = 0
     try:
         with opened_store(uri, root / "results/.mlflow.lock", patience) as client:
-            for is_new in _import_each(client, plan, finished):
+            for folder, mlflow_id, is_new in _import_each(client, plan, finished):
+                there[folder] = mlflow_id
                 imported += is_new
     except StoreError as error:
         if attempt is not None:
-            _write_receipt(plan, root, finished, imported, str(error), attempt + 1)
+            _write_receipt(plan, root, finished, {"imported": imported, "attempt": attempt + 1, "problem": str(error)})
         raise
     if attempt is None:
         attempt = next_attempt(plan, root) - ("problem" in _receipt(plan, root))
-    _write_receipt(plan, root, finished, imported, None, attempt)
+    _write_receipt(plan, root, finished, {"imported": imported, "attempt": attempt, "runs": there})
     return imported
 
 
@@ -111,22 +113,20 @@ def _receipt_file(plan: Plan) -> Path:
     return Layout.study(plan.name) / "tracking.json"
 
 
-def _write_receipt(
-    plan: Plan, root: Path, finished: list[FinishedJob], imported: int, problem: str | None, attempt: int
-) -> None:
+def _write_receipt(plan: Plan, root: Path, finished: list[FinishedJob], outcome: dict[str, Any]) -> None:
     counts = Counter(found.job.kind for found in finished)
     tracked = {kind.title: counts[name] for name, kind in KINDS.items() if kind.tracked}
-    receipt = {"study": plan.study.study, **tracked, "imported": imported, "attempt": attempt}
-    write_json(root / _receipt_file(plan), receipt if problem is None else {**receipt, "problem": problem})
+    write_json(root / _receipt_file(plan), {"study": plan.study.study, **tracked, **outcome})
 
 
-def _import_each(client: MlflowClient, plan: Plan, finished: list[FinishedJob]) -> Iterator[bool]:
-    """Import jobs one after the other; yields of each whether it was new or replaced."""
+def _import_each(client: MlflowClient, plan: Plan, finished: list[FinishedJob]) -> Iterator[tuple[str, str, bool]]:
+    """Import jobs one after the other; yields folder and MLflow id of each, and whether it was new or replaced."""
     experiment = _experiment(client, plan.study.study)
     present = _present(client, experiment)
     parent = _parent(client, experiment, plan, present)
     for job in finished:
-        yield _import_one(client, experiment, parent, job, plan.study.study, present)
+        mlflow_id, is_new = _import_one(client, experiment, parent, job, plan.study.study, present)
+        yield job.folder.as_posix(), mlflow_id, is_new
     client.set_terminated(parent, "FINISHED")
 
 
@@ -171,8 +171,10 @@ def _import_one(
     job: FinishedJob,
     study: str,
     present: dict[str, list[tuple[str, str]]],
-) -> bool:
-    """Import a job unless it is there; the status FINISHED, set last, tells a whole import from half of one."""
+) -> tuple[str, bool]:
+    """Import a job unless it is there; return its MLflow id, and whether it was not. The status FINISHED, set last,
+    tells a whole import from half of one.
+    """
     from mlflow.entities import Metric, Param
 
     identity = job.identity
@@ -182,7 +184,7 @@ def _import_one(
         if mlflow_id not in current[:1]:
             client.delete_run(mlflow_id)
     if current:
-        return False
+        return current[0], False
     tags = {STUDY: study, KIND: job.kind, RUN_ID: identity, FOLDER: str(job.folder), "study": study, **job.tags}
     tags["mlflow.parentRunId"] = parent
     mlflow_id = client.create_run(experiment, start_time=job.started, run_name=job.name, tags=tags).info.run_id
@@ -194,4 +196,4 @@ def _import_one(
     for start in range(0, len(metrics), METRICS_A_BATCH):
         client.log_batch(mlflow_id, metrics=metrics[start : start + METRICS_A_BATCH])
     client.set_terminated(mlflow_id, "FINISHED", ended)
-    return True
+    return mlflow_id, True

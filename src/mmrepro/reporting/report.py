@@ -49,7 +49,7 @@ class Report:
     @cached_property
     def numbers(self) -> dict[Cell, PublishedNumber]:
         """Published numbers."""
-        return load_published(self.root / path for path in published_files(self.plan.study))
+        return load_published(self.root / path for path in published_files(self.plan, self.root))
 
     def made(self, make: Callable[[Report], T]) -> T:
         """Return what a function makes of the report: called once, however many tables need it."""

@@ -236,6 +236,12 @@ class Plan:
         return f"{self.study.study}--{self.slice}" if self.slice else self.study.study
 
     @property
+    def literature(self) -> dict[str, str]:
+        """Data sets of the study that the literature uses, each with its name there."""
+        found = {name: self.datasets[name].literature_split for name in self.study.datasets}
+        return {name: split for name, split in found.items() if split}
+
+    @property
     def final_runs(self) -> tuple[PlannedRun, ...]:
         """The runs of all tables, each folder once: protocols and comparisons may share a run."""
         found: dict[Path, PlannedRun] = {}

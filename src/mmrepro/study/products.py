@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mmrepro.config.study import StudyConfig, Variant
+from mmrepro.config.study import Variant
 from mmrepro.errors import MmreproError
 from mmrepro.study.plan import Plan
 
@@ -90,9 +90,16 @@ def table_files(plan: Plan) -> tuple[Path, ...]:
     return (*(file for product in products().values() for file in product.files(plan)), SUMMARY)
 
 
-def published_files(study: StudyConfig) -> tuple[Path, ...]:
-    """Return the files of published numbers a study is compared with, relative to the repository; earlier ones win."""
-    return tuple(PUBLISHED / name for name in dict.fromkeys((*study.published, PAPERS)))
+def published_files(plan: Plan, root: Path) -> tuple[Path, ...]:
+    """Return the files of published numbers a study is compared with, relative to the repository, the papers' own
+    first.
+
+    There are none where no data set of the study is one that the literature uses.
+    """
+    if not plan.literature:
+        return ()
+    there = sorted(path.name for path in (root / PUBLISHED).glob("*.csv"))
+    return tuple(PUBLISHED / name for name in dict.fromkeys((PAPERS, *(plan.study.published or there))))
 
 
 def sensitivities(plan: Plan) -> dict[str, str]:

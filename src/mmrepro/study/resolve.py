@@ -79,7 +79,7 @@ def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study", wh
         tuple(_alignments(builder.feature_sets, used)),
         slice=slice_of(study, whole) if whole else "",
     )
-    return replace(plan, jobs=jobs_of(plan, published_files(study)))
+    return replace(plan, jobs=jobs_of(plan, published_files(plan, root)))
 
 
 def _probes(study: StudyConfig, used: list[tuple[str, str]]) -> list[PlannedProbe]:

@@ -64,12 +64,13 @@ def main_table(
 
 def _block(plan: Plan, title: str, rows: Sequence[Row], tests: Sequence[Row]) -> Block:
     columns = headline_columns(plan.study)
+    known = any(isinstance(row[Columns.PUBLISHED], float) for row in rows)
     lines: list[tuple[Cell, ...]] = []
     for model in plan.study.models:
         found = {(r[Columns.METRIC], r[Columns.K]): r for r in rows if r[Columns.MODEL] == model}
         chosen = [found[column] for column in columns]
         lines.append((Cell(_label(chosen[0])), *(_value(row) for row in chosen)))
-        if any(row[Columns.PUBLISHED] is not None for row in chosen):
+        if known and any(row[Columns.PUBLISHED] is not None for row in chosen):
             lines.append((Cell("↳ published (ours against it)"), *(_published(row) for row in chosen)))
     if tests:
         by_column = {(row[Columns.METRIC], row[Columns.K]): row for row in tests}
@@ -157,15 +158,20 @@ def _search_notes(plan: Plan) -> list[str]:
 
 
 def _published_notes(plan: Plan, numbers: Mapping[literature.Cell, PublishedNumber]) -> list[str]:
-    """Sources of the published numbers that stand in the table, or could."""
-    splits = {d.literature_split for d in plan.datasets.values() if d.literature_split}
-    columns = headline_columns(plan.study)
-    used = {
-        f"{number.source} (protocol {number.protocol})"
+    """How often the published numbers that stand in the table are printed, and where they are found."""
+    splits, columns = set(plan.literature.values()), headline_columns(plan.study)
+    used = [
+        number
         for (dataset, model, metric, k), number in numbers.items()
         if dataset in splits and model in plan.study.models and (metric, k) in columns
-    }
-    notes = [f"Published numbers: {'; '.join(sorted(used))}."] if used else []
+    ]
+    notes = []
+    if used:
+        authors = sorted({printed.authors for number in used for printed in number.printed})
+        notes.append(
+            f"Published: the value that most independent sources print, of {len(authors)} ({', '.join(authors)}); each "
+            "value with its source, how many agree, and what ours makes of it: tables/ledger.csv."
+        )
     if splits:
         notes.append(
             f"'{literature.NOT_TRANSCRIBED}': the literature uses this split, but its number is not known here; "
