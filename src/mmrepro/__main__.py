@@ -23,6 +23,9 @@ REMEDIES = {
     errno.ENAMETOOLONG: "the name is too long for the file system; shorten it",
     errno.EIO: "the disk has an error; check it",
     errno.EMFILE: "too many open files; raise `ulimit -n`",
+    errno.ENOTDIR: "a file stands where a folder is wanted; name another place",
+    errno.EEXIST: "a file stands where a folder is wanted; name another place",
+    errno.EISDIR: "a folder stands where a file is wanted; name another place",
 }
 """What the machine refuses -> what the user can do about it."""
 

@@ -9,6 +9,7 @@ from http_server import Answer, running_server
 
 from mmrepro.__main__ import main
 from mmrepro.datasets.mirror import mirror_folder
+from mmrepro.errors import MmreproError
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,9 +124,17 @@ def test_help_lists_one_command_a_stage(monkeypatch: pytest.MonkeyPatch, capsys:
         assert command in output
 
 
-def test_mirror_comes_from_the_environment_and_empty_means_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mirror_comes_from_the_environment_and_empty_means_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMREPRO_MIRROR", str(tmp_path))
+    assert mirror_folder() == tmp_path
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    monkeypatch.setenv("MMREPRO_MIRROR", f"~/{tmp_path.name}")
+    assert mirror_folder() == tmp_path
     monkeypatch.setenv("MMREPRO_MIRROR", "somewhere")
-    assert mirror_folder() == Path("somewhere")
+    with pytest.raises(MmreproError, match="MMREPRO_MIRROR=somewhere: no such folder; correct it, or unset it"):
+        mirror_folder()
     monkeypatch.setenv("MMREPRO_MIRROR", "")
     assert mirror_folder() is None
 

@@ -130,3 +130,17 @@ def test_a_link_within_the_mirror_is_the_users_own_arrangement(tmp_path: Path, m
 def test_a_folder_outside_the_mirror_is_refused(tmp_path: Path, mirror: Path, folder: str) -> None:
     with pytest.raises(MmreproError, match=r"shop\.yaml: folder '.*' leaves the data set's folder"):
         fetch(shop(folder=folder), tmp_path / "raw", mirror)
+
+
+@pytest.mark.parametrize("target", [".", "../../elsewhere", "a"])
+def test_a_link_to_a_folder_within_a_folder_is_refused(tmp_path: Path, mirror: Path, target: str) -> None:
+    """It may lead back without end, and what lies behind it would be left out by some and copied by others."""
+    (mirror / "elsewhere").mkdir()
+    (mirror / "shop/pictures/more").symlink_to(target)
+    config = shop({"name": "pictures", "folder": True})
+    for look in (
+        lambda: fetch(config, tmp_path / "raw", mirror),
+        lambda: source_stamp(config, tmp_path / "raw", mirror),
+    ):
+        with pytest.raises(MmreproError, match="pictures/more: a link to a folder; put the folder itself there"):
+            look()

@@ -35,6 +35,7 @@ try:
         study_file(),
         whole_study(WRITTEN, study_file()),
     )
+    MIRROR = mirror_folder()
 except MmreproError as error:
     raise WorkflowError(one_line(str(error))) from None
 
@@ -106,7 +107,10 @@ def feature_sets_of(kind):
 
 def mirror_state(wildcards):
     """What the mirror holds of a data set: rows appended there are a change like any other."""
-    return source_stamp(PLAN.raw_datasets[wildcards.dataset], Path(raw_folder(wildcards)), mirror_folder())
+    try:
+        return source_stamp(PLAN.raw_datasets[wildcards.dataset], Path(raw_folder(wildcards)), MIRROR)
+    except MmreproError as error:
+        raise WorkflowError(one_line(str(error))) from None
 
 
 def raw_folder(wildcards):

@@ -14,7 +14,7 @@ import requests
 from mmrepro.config.dataset import DatasetConfig, RawFile
 from mmrepro.datasets.download import Retry, download
 from mmrepro.datasets.google_drive import SCHEME, GoogleDrive
-from mmrepro.datasets.mirror import SOURCE, mirror_state
+from mmrepro.datasets.mirror import SOURCE, files_below, mirror_state
 from mmrepro.datasets.raw_folder import MANIFEST, require_inside
 from mmrepro.datasets.readers import load_reader
 from mmrepro.errors import MmreproError
@@ -96,7 +96,7 @@ def _check_obtainable(config: DatasetConfig, source: RawFile, mirror: Path | Non
 def _refuse_links_outside(found: Path, mirror: Path, folder: Path) -> None:
     """An unpacked archive may hold a link to any file of the machine, which would be copied and released."""
     roots = (mirror.resolve(), folder.resolve())
-    for path in (found, *(found.rglob("*") if found.is_dir() else ())):
+    for path in (found, *(path for path, _ in (files_below(found) if found.is_dir() else ()))):
         if path.is_symlink() and not any(path.resolve().is_relative_to(root) for root in roots):
             raise MmreproError(f"{path}: a link that leaves {mirror}; put the file itself there")
 
@@ -148,7 +148,7 @@ def _copy(config: DatasetConfig, source: RawFile, mirror: Path, output: Path) ->
 
 def _copy_folder(config: DatasetConfig, source: RawFile, origin: Path, final: Path) -> list[dict[str, Any]]:
     """Copy a folder whole; its size is the sum, its SHA-256 that of the listing `sha256sum` prints, sorted by name."""
-    names = sorted(path.relative_to(origin).as_posix() for path in origin.rglob("*") if path.is_file())
+    names = [name for _, name in files_below(origin)]
     if not names:
         raise MmreproError(f"{origin}: the folder is empty; fill it or unset MMREPRO_MIRROR")
     temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.part")

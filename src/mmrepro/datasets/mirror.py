@@ -19,9 +19,18 @@ SOURCE = ".mirror.json"
 
 
 def mirror_folder() -> Path | None:
-    """Return the folder named by MMREPRO_MIRROR, if set."""
+    """Return the folder named by MMREPRO_MIRROR, if set.
+
+    Raises
+    ------
+    MmreproError
+        When there is no such folder: what it would hold is no longer compared with its copy.
+    """
     value = os.environ.get("MMREPRO_MIRROR")
-    return Path(value) if value else None
+    folder = Path(value).expanduser() if value else None
+    if folder is not None and not folder.is_dir():
+        raise MmreproError(f"MMREPRO_MIRROR={value}: no such folder; correct it, or unset it")
+    return folder
 
 
 def mirror_state(config: DatasetConfig, mirror: Path | None) -> dict[str, Any] | None:
@@ -100,12 +109,34 @@ def _same_content(found: dict[str, Any], copied: dict[str, Any], folder: Path, r
     return all(name in fetched and file_sha256(folder / name) == fetched[name]["sha256"] for name in changed)
 
 
+def files_below(folder: Path) -> list[tuple[Path, str]]:
+    """Return every file below a folder with its name from there, sorted by name.
+
+    Raises
+    ------
+    MmreproError
+        For a link to a folder: it may lead back, and what lies behind it has two names.
+    """
+    found, left = [], [folder]
+    while left:
+        with os.scandir(left.pop()) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                if entry.is_dir() and entry.is_symlink():
+                    raise MmreproError(f"{path}: a link to a folder; put the folder itself there")
+                if entry.is_dir():
+                    left.append(path)
+                elif entry.is_file():
+                    found.append((path, path.relative_to(folder).as_posix()))
+    return sorted(found, key=lambda entry: entry[1])
+
+
 def _files(path: Path, name: str) -> Iterator[tuple[str, list[int]]]:
     """Name, size and time of a file, or of every file below a folder."""
     if path.is_dir():
-        with os.scandir(path) as entries:
-            for entry in entries:
-                yield from _files(Path(entry.path), f"{name}/{entry.name}")
+        for file, below in files_below(path):
+            status = file.stat()
+            yield f"{name}/{below}", [status.st_size, status.st_mtime_ns]
     elif path.is_file():
         status = path.stat()
         yield name, [status.st_size, status.st_mtime_ns]
