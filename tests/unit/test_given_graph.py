@@ -84,3 +84,22 @@ def test_a_graph_of_no_modality_is_refused() -> None:
     data = {"feature_set": "near", "modalities": {"text": {"encoder": "published", "file": "a.npy"}}}
     with pytest.raises(MmreproError, match="`graphs` names 'image', which is none of the modalities"):
         validate(FeatureSetConfig, {**data, "graphs": {"image": {"file": "near.csv"}}}, "near.yaml")
+
+
+def pairs(*found: tuple[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(found, columns=["item", "neighbour"])
+
+
+def test_a_key_that_one_column_writes_otherwise_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MmreproError, match=r"near\.csv: 1 of 4 items have no pair of their key, but one that differs"):
+        built(tmp_path, pairs(("k0", "K1"), ("K1", "K2"), ("K2", "K0")))
+
+
+def test_pairs_of_unknown_items_are_counted_and_a_file_without_pairs_is_refused(tmp_path: Path) -> None:
+    built(tmp_path, pairs(("K0", "K1"), ("K0", "z"), ("y", "K1"), ("K2", "K2")))
+    with np.load(tmp_path / "features/text.neighbours.npz") as stored:
+        assert int(stored["left_out"]) == 2
+    with pytest.raises(MmreproError, match=r"near\.csv: the file has no rows; fill it"):
+        built(tmp_path, pairs())
+    with pytest.raises(MmreproError, match="no pair is of items of the data set: 'K0' here against 'K0' there"):
+        built(tmp_path, pairs(("K0", "z")))

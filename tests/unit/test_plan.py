@@ -256,3 +256,11 @@ def test_every_study_resolves_into_a_plan(path: Path) -> None:
         cls = model_class(run.spec.model)
         values = cls.Parameters.model_validate(run.spec.parameters).model_dump()
         assert {key: values[key] for key in run.spec.parameters} == run.spec.parameters
+
+
+def test_lists_of_neighbours_that_are_too_short_stop_before_anything_is_made(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    path = tmp_path / "config/features/miniature.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "neighbours": 4}))
+    with pytest.raises(MmreproError, match="'cm3' reads 10 neighbours, and lists of 'miniature' have 4; raise"):
+        make_plan(validate(StudyConfig, STUDY, "tiny.yaml"), tmp_path, "tiny.yaml")

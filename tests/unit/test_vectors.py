@@ -148,3 +148,16 @@ def test_keys_of_a_table_with_a_name_too_few_are_refused(tmp_path: Path) -> None
     (tmp_path / "raw/keys.csv").write_text("item,name\n" + "".join(f"{n},{key},x\n" for n, key in enumerate(KEYS)))
     with pytest.raises(MmreproError, match=r"keys\.csv: line 2 has more values than the first line has names"):
         extracted(tmp_path, keys="keys.csv")
+
+
+def test_keys_in_a_matrix_and_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    np.save(tmp_path / "raw/keys.npy", np.array(KEYS).reshape(2, 2))
+    with pytest.raises(MmreproError, match=r"keys\.npy: not a readable \.npy vector of keys"):
+        extracted(tmp_path, keys="keys.npy")
+    (tmp_path / "raw/keys.csv").write_text("item,item\n" + "".join(f"{key},x\n" for key in KEYS))
+    with pytest.raises(MmreproError, match=r"keys\.csv: two columns have the name 'item'"):
+        extracted(tmp_path, keys="keys.csv")
+    pd.DataFrame({"item": KEYS, "price1": range(4)}).to_parquet(tmp_path / "raw/vectors.parquet")
+    with pytest.raises(MmreproError, match="which of the columns price1 are the vector is not said"):
+        extracted(tmp_path, "vectors.parquet")

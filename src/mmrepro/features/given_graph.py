@@ -19,7 +19,9 @@ from mmrepro.features.vectors import REMEDY, find_file
 ITEM, NEIGHBOUR, SCORE = "item", "neighbour", "score"
 
 
-def read_neighbours(source: NeighboursFile, items: pd.DataFrame, raw: Path, k: int) -> tuple[np.ndarray, np.ndarray]:
+def read_neighbours(
+    source: NeighboursFile, items: pd.DataFrame, raw: Path, k: int
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Read the neighbours of each item.
 
     Parameters
@@ -37,9 +39,10 @@ def read_neighbours(source: NeighboursFile, items: pd.DataFrame, raw: Path, k: i
 
     Returns
     -------
-    tuple of np.ndarray
+    tuple
         Indices (n_items, k), int32: the item itself, then its neighbours, best first; an item with fewer has itself in
-        their place. Scores (n_items, k), float32: 1 for the item itself, and for neighbours without a score.
+        their place. Scores (n_items, k), float32: 1 for the item itself, and for neighbours without a score. How many
+        pairs were left out because the data set lacks one of their items.
 
     Raises
     ------
@@ -49,12 +52,17 @@ def read_neighbours(source: NeighboursFile, items: pd.DataFrame, raw: Path, k: i
     path = find_file(raw, source.file)
     pairs = _pairs(path, source)
     keys = pd.Index(items[Columns.KEY].astype("str"))
-    found = pd.Index(pd.concat([pairs[ITEM], pairs[NEIGHBOUR]]).unique())
-    known = match_keys(keys, found, str(path), "pair", None, REMEDY).dropna()
-    if known.empty:
-        raise MmreproError(f"{path}: no pair is of items of the data set: '{found[0]}' here against '{keys[0]}' there")
+    if pairs.empty:
+        raise MmreproError(f"{path}: the file has no rows; fill it")
+    for name in (ITEM, NEIGHBOUR):  # each by itself: a key that one column writes well may be written ill in the other
+        match_keys(keys, pd.Index(pairs[name].unique()), str(path), "pair", None, REMEDY)
     first, second = keys.get_indexer(pd.Index(pairs[ITEM])), keys.get_indexer(pd.Index(pairs[NEIGHBOUR]))
-    inside = (first >= 0) & (second >= 0) & (first != second)
+    known = (first >= 0) & (second >= 0)
+    if not known.any():
+        raise MmreproError(
+            f"{path}: no pair is of items of the data set: '{pairs[ITEM].iloc[0]}' here against '{keys[0]}' there"
+        )
+    inside = known & (first != second)
     table = pd.DataFrame({ITEM: first, NEIGHBOUR: second, SCORE: pairs[SCORE]})[inside]
     if source.score_column is not None:
         table = table.sort_values([ITEM, SCORE, NEIGHBOUR], ascending=[True, False, True])
@@ -65,7 +73,7 @@ def read_neighbours(source: NeighboursFile, items: pd.DataFrame, raw: Path, k: i
     scores = np.ones((len(keys), k), dtype=np.float32)
     indices[table[ITEM], ranks] = table[NEIGHBOUR]
     scores[table[ITEM], ranks] = table[SCORE]
-    return indices, scores
+    return indices, scores, int((~known).sum())
 
 
 def _pairs(path: Path, source: NeighboursFile) -> pd.DataFrame:

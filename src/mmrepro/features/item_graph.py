@@ -33,7 +33,8 @@ def build_item_graph(
         Its folder.
     output
         Folder that gets `<modality>.neighbours.npz`: `indices` (int32) and `cosines` (float32), both (n_items,
-        length), and `matrix_sha256` of the feature matrix.
+        length), `matrix_sha256` of the feature matrix, and `left_out`, pairs of a file of neighbours that are of items
+        the data set does not have.
     prepared, raw
         Folders of the prepared data set and of its raw files, where the section names a file of neighbours.
 
@@ -47,7 +48,7 @@ def build_item_graph(
 
     from mmrepro.ops.neighbours import nearest_neighbours
 
-    given = section.graphs.get(modality)
+    given, left_out = section.graphs.get(modality), 0
     if given is None:
         table = FeatureMatrix.load(features, modality)
         found, near = nearest_neighbours(torch.from_numpy(table.matrix), section.neighbours)
@@ -55,13 +56,14 @@ def build_item_graph(
     else:
         items = load_items(prepared)
         table = FeatureMatrix.load(features, modality, len(items))
-        indices, cosines = read_neighbours(given, items, raw, section.neighbours)
+        indices, cosines, left_out = read_neighbours(given, items, raw, section.neighbours)
     with atomic_path(graph_file(output, modality)) as temporary, temporary.open("wb") as handle:
         np.savez(
             handle,
             indices=indices,
             cosines=cosines,
             matrix_sha256=np.array(table.record["matrix_sha256"]),
+            left_out=np.array(left_out),
         )
 
 

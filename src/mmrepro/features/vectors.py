@@ -11,7 +11,7 @@ import pandas as pd
 
 from mmrepro.columns import Columns
 from mmrepro.config.features import VectorFile
-from mmrepro.datasets.delimited import Dialect, guess_separator, read_delimited
+from mmrepro.datasets.delimited import Dialect, guess_separator, header_names, read_delimited
 from mmrepro.datasets.interactions import PUBLISHED_ITEMS
 from mmrepro.datasets.item_keys import match_keys
 from mmrepro.datasets.parquet import read_parquet
@@ -173,13 +173,18 @@ def _keys(path: Path, column: str) -> pd.Index:
         return _column(path, column)
     if path.suffix == ".npy":
         try:
-            return pd.Index(np.load(path, allow_pickle=False).ravel()).astype("str")
+            keys = np.load(path, allow_pickle=False)
+            if keys.ndim != 1:
+                raise ValueError
+            return pd.Index(keys).astype("str")
         except Exception:  # as above
             raise MmreproError(f"{path}: not a readable .npy vector of keys; write it anew") from None
     if path.with_suffix("").suffix in (".csv", ".tsv") or path.suffix in (".csv", ".tsv"):
         usual = "\t" if ".tsv" in path.suffixes else ","
         dialect = Dialect.of(guess_separator(path, usual, [column]), "multi-line" if usual == "," else None)
         table = read_delimited(path, dialect, dtype="str", keep_default_na=False)
+        if header_names(path, dialect.separator).count(column) > 1:
+            raise MmreproError(f"{path}: two columns have the name '{column}'; rename one of them")
         if column not in table:
             raise MmreproError(f"{path}: no column '{column}'; name the column of keys in `key_column`")
         return pd.Index(table[column])
@@ -220,7 +225,7 @@ def _numbered_columns(names: list[str]) -> list[str]:
     parts = [re.fullmatch(r"(.*?)(\d+)", name) for name in names]
     found = {int(part[2]): name for part, name in zip(parts, names, strict=True) if part}
     words = {part[1] for part in parts if part}
-    whole = len(found) == len(names) and len(words) == 1 and max(found) - min(found) == len(found) - 1
+    whole = len(found) == len(names) > 1 and len(words) == 1 and max(found) - min(found) == len(found) - 1
     return [found[number] for number in sorted(found)] if whole and min(found) in (0, 1) else []
 
 

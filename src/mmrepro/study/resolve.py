@@ -63,6 +63,8 @@ def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study", wh
         builder.add(dataset, model, protocol)
     for name in study.comparisons:
         builder.compare(name)
+    for run in builder.planned:
+        _require_neighbours(run.spec, builder, origin)
     used = sorted({(run.spec.dataset, matrices_of(run.spec.features)) for run in builder.planned if run.spec.features})
     plan = Plan(
         study,
@@ -123,6 +125,20 @@ def plans_of_files(paths: Sequence[Path], root: Path = Path()) -> tuple[list[Pla
         except MmreproError as error:
             problems.append(str(error))
     return plans, problems
+
+
+def _require_neighbours(spec: RunSpec, builder: _Builder, origin: str) -> None:
+    """An item graph has lists of one length, and a model that reads longer ones would fail once all was made."""
+    if spec.features is None or "neighbours" not in builder.schemas[spec.model].properties:
+        return
+    wanted = {**builder.schemas[spec.model].defaults, **spec.parameters}["neighbours"]
+    found = builder.feature_sets[spec.features].neighbours
+    if isinstance(wanted, int) and wanted > found:
+        name = builder.feature_sets[spec.features].feature_set
+        raise MmreproError(
+            f"{origin}: '{spec.model}' reads {wanted} neighbours, and lists of '{name}' have {found}; "
+            f"raise `neighbours` in config/features/{name}.yaml, or lower the model's"
+        )
 
 
 def _check_name(study: StudyConfig, whole: StudyConfig, root: Path, origin: str) -> None:
