@@ -36,7 +36,8 @@ STATISTICS = {
     "items_without_image": 1, "items_without_text": 0, "items_dropped": {"image": 2},
     "user_degrees": {"degree": [0, 1, 4], "count": [1, 5, 4]}, "item_degrees": {"degree": [2, 7], "count": [2, 3]},
     "copies": {"rows": 2, "pairs": 1, "contradictory_ratings": 1, "pairs_in_several_splits": 0},
-    "times": {}, "records": {"described": 4, "not_described": ["K4"], "never_had": 1, "examples": ["K9"]},
+    "times": {}, "keys_alike": {"users": {"count": 0, "examples": []}, "items": {"count": 1, "examples": ["'1' and '01'"]}},
+    "records": {"described": 4, "not_described": ["K4"], "never_had": 1, "examples": ["K9"]},
     "without": {name: {"items": 1, "examples": ["K4"]} for name in ("title", "text", "image")}, "distinct_texts": 3,
     "pictures": {"found": 5, "unmatched": 1, "listed": ["nobody.png"]}, "repairs": {"repeated_item_records": 2},
     "notes": ["shop.csv: values are separated by semicolons"], "decided_by_ties": 1, "users_with_every_item": ["U7"], "numbering": None,
@@ -125,6 +126,7 @@ def write_measures(root: Path, run: PlannedRun, data: str | None, means: dict, r
     known = json.loads(path.read_text()) if path.is_file() else {"data": data, "runs": {}}
     users = path.with_suffix(".parquet")
     earlier = [pd.read_parquet(users)] if users.is_file() else []
+    earlier = [frame[frame["run"] != run.folder.as_posix()] for frame in earlier]
     pd.concat([*earlier, rows], ignore_index=True).to_parquet(users, index=False)
     known["runs"][run.folder.as_posix()] = means
     path.write_text(json.dumps({**known, "users_sha256": file_sha256(users)}))

@@ -19,6 +19,11 @@ from mmrepro.datasets.remarks import remarks_on
 from mmrepro.records.files import read_json
 from mmrepro.study.resolve import plan_of_file
 
+TIMES = {
+    "earliest": "2014-01-01", "latest": "2014-12-31", "smallest": 1388534400, "largest": 1419984000,
+    "missing": 0, "before_1990": 0, "in_the_future": 0,
+}  # fmt: skip
+
 
 def report_of(folder: Path) -> dict[tuple[str, str], tuple[int, str]]:
     frame = pd.read_csv(folder / "tables/data_report.csv", keep_default_na=False)
@@ -55,8 +60,9 @@ def test_every_study_says_what_its_data_are(tmp_path: Path) -> None:
     [
         ({"interactions": {"train": 9, "valid": 0, "test": 0}}, "nobody is held out for valid and test, so that no model"),
         ({"users_with_every_item": ["U7", "U8"]}, "2 users have every item in training, such as 'U7'"),
-        ({"times": {"before_1990": 3, "earliest": "1970-01-01", "in_the_future": 0}}, "3 interactions are before 1990"),
-        ({"times": {"in_the_future": 2, "latest": "2199-01-01"}}, "2 interactions are in the future, the last at 2199-01-01"),
+        ({"times": {**TIMES, "before_1990": 3, "earliest": "1970-01-01"}}, "3 interactions are before 1990"),
+        ({"times": {**TIMES, "in_the_future": 2, "latest": "2199-01-01"}}, "2 interactions are in the future, the last at 2199-01-01"),
+        ({"times": {**TIMES, "earliest": None, "latest": None, "smallest": 1, "largest": 9}}, "no time is a date between 1990 and 2100: they go from 1 to 9"),
         ({"decided_by_ties": 5}, "for 5 of 10 users (50%) a draw among interactions at the same time decided"),
         ({"pictures": {"found": 9, "unmatched": 8, "listed": ["x.jpg"]}}, "8 of 9 pictures are of no item, such as 'x.jpg'"),
         ({"copies": {"rows": 0, "pairs": 4, "contradictory_ratings": 0, "pairs_in_several_splits": 0}},

@@ -178,3 +178,49 @@ def test_ratings_on_both_sides_of_the_minimum_are_counted(tmp_path: Path) -> Non
     assert data.repairs == {"rows_below_minimum_rating": 4, "pairs_on_both_sides_of_it": 2} | {
         key: 0 for key in data.repairs if key not in ("rows_below_minimum_rating", "pairs_on_both_sides_of_it")
     }
+
+
+@pytest.mark.parametrize(
+    ("days", "form"),
+    [
+        (("24012024", "01032024", "31121999"), "%d%m%Y"),
+        (("20240124153000", "20240301000000"), "%Y%m%d%H%M%S"),
+        (("240124", "991231"), "%y%m%d"),
+        ((*("20240301",) * 20, "20240230"), "%Y%m%d"),  # one day that is none hides the others no more
+    ],
+)
+def test_dates_without_separators_are_told_in_any_order(tmp_path: Path, days: tuple[str, ...], form: str) -> None:
+    lines = "".join(f"u{n},i,{day}\n" for n, day in enumerate(days))
+    with pytest.raises(MmreproError, match=f'looks like a date; set `timestamp_format: "{form}"`'):
+        read_lines(tmp_path, "a.csv", f"user,item,day\n{lines}", timestamp_column="day")
+
+
+@pytest.mark.parametrize("times", [("123456", "345678", "901234"), ("13245678", "99887766"), ("1", "2")])
+def test_other_numbers_are_no_dates(tmp_path: Path, times: tuple[str, ...]) -> None:
+    lines = "".join(f"u{n},i,{time}\n" for n, time in enumerate(times))
+    data = read_lines(tmp_path, "a.csv", f"user,item,day\n{lines}", timestamp_column="day")
+    assert data.interactions["timestamp"].astype(str).tolist() == list(times)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [("4.00639E+12", "is a number as a spreadsheet shortens it"), ("x" * 1001, "holds more than 1000 letters")],
+)
+def test_keys_that_are_none_name_their_line(tmp_path: Path, key: str, message: str) -> None:
+    with pytest.raises(MmreproError, match=f"line 3, column 'item' {message}") as error:
+        read_lines(tmp_path, "a.csv", f"user,item\na,1\nb,{key}\n")
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("user,item\na,1\n".encode("utf-16-le"), "UTF-16 or UTF-32 without its mark"),
+        ("user,item\na,1\n".encode("utf-32-be"), "UTF-16 or UTF-32 without its mark"),
+        (b"PK\x03\x04" + bytes(50), "an Excel file or another archive; save it as csv"),
+        (b'user,item\na,1\nb,"2\nc,3\n', "line 3: a quotation mark that is never closed; .* `quoting: none`"),
+    ],
+)
+def test_a_file_of_another_kind_is_told(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(MmreproError, match=message):
+        read_lines(tmp_path, "a.csv", content)

@@ -10,9 +10,13 @@ import pandas as pd
 import pytest
 from test_readers_tabular import config
 
+from mmrepro.config.dataset import DatasetConfig
+from mmrepro.datasets.interactions import load_statistics
 from mmrepro.datasets.item_keys import match_keys, normal_form
 from mmrepro.datasets.pictures import pictures_of_keys
+from mmrepro.datasets.prepare import prepare
 from mmrepro.datasets.readers.tabular import read
+from mmrepro.datasets.remarks import remarks_on
 from mmrepro.errors import MmreproError
 
 
@@ -42,8 +46,10 @@ def test_equal_keys_are_never_normalised_and_unlike_ones_never_matched() -> None
 
 
 def test_two_keys_that_would_become_one_are_refused() -> None:
-    with pytest.raises(MmreproError, match="makes '1', '01', '001' one key; write them apart"):
+    with pytest.raises(MmreproError, match="makes '01' and '1' of the interactions one key; write them alike"):
         found(["1", "01"], ["001"], "normalised")
+    with pytest.raises(MmreproError, match="makes '1', '01', '001' one key; write them apart"):
+        found(["1"], ["01", "001"], "normalised")
 
 
 def write_shop(folder: Path, keys: list[str]) -> Path:
@@ -121,3 +127,22 @@ def test_two_pictures_of_one_item_in_two_folders_are_refused(tmp_path: Path) -> 
 def test_pictures_in_hidden_folders_are_none(tmp_path: Path) -> None:
     write_pictures(tmp_path, ".thumbnails/7.jpg", "7.jpg")
     assert pictures_of_keys(tmp_path, "img", pd.Series(["7"]))[0].tolist() == ["img/7.jpg"]
+
+
+def test_users_and_items_written_in_two_ways_are_counted(tmp_path: Path) -> None:
+    rows = [("3", "8"), ("0003", "8.0"), ("3", "9"), ("u", "8"), ("u", "9")]
+    (tmp_path / "orders.csv").write_text("user,item\n" + "".join(f"{user},{item}\n" for user, item in rows))
+    base = {"dataset": "shop", "title": "Shop", "reader": "tabular", "folder": "shop", "licence": "none"}
+    prepare(
+        DatasetConfig.model_validate({**base, "options": {"interactions_file": "orders.csv"}}),
+        tmp_path,
+        tmp_path / "out",
+    )
+    statistics = load_statistics(tmp_path / "out")
+    assert statistics["keys_alike"] == {
+        "users": {"count": 1, "examples": ["'0003' and '3'"]}, "items": {"count": 1, "examples": ["'8' and '8.0'"]},
+    }  # fmt: skip
+    assert (
+        "1 pairs of items have keys that differ by zeros in front, '.0' or case alone, such as '8' and '8.0'"
+        in "\n".join(remarks_on(statistics))
+    )

@@ -250,3 +250,14 @@ def test_a_release_that_counts_seconds_is_believed(tmp_path: Path) -> None:
         1588687728,
         1588687730,
     ]
+
+
+@pytest.mark.parametrize("change", [{"overall": True}, {"unixReviewTime": True}])
+def test_a_truth_is_no_number(tmp_path: Path, change: Record) -> None:
+    with pytest.raises(MmreproError, match="line 1: 'overall' must be a number and 'unixReviewTime' an integer"):
+        read(tmp_path, "amazon_2018", [{**OLD_REVIEW, **change}], [MIDDLE_ITEM])
+
+
+def test_keys_of_a_release_that_look_the_same_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MmreproError, match="column 'asin': 'B1' and 'B1 ' differ by white space"):
+        read(tmp_path, "amazon_2018", [OLD_REVIEW, {**OLD_REVIEW, "asin": "B1 "}], [MIDDLE_ITEM])

@@ -72,3 +72,25 @@ def test_malformed_interactions_name_file_and_line(tmp_path: Path, name: str, co
 def test_a_title_without_item_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MmreproError, match=r"titles\.csv: line 3, column 'item' is empty"):
         read(write(tmp_path, "pairs.tsv", "1\t11\n", "item,title\n11,Cats\n,Dogs\n"), config("pairs.tsv"))
+
+
+def test_a_user_with_two_lines_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "pairs.tsv", "u0\t11 12\nu1\t13\nu0\t13\n")
+    with pytest.raises(MmreproError, match=r"pairs\.tsv: line 3: user 'u0' has a line already; write one a user"):
+        read(tmp_path, config("pairs.tsv"))
+
+
+def test_titles_and_covers_of_the_items_written_otherwise_are_refused_or_matched(tmp_path: Path) -> None:
+    titles = "item,title\n011,A\n012,B\n"
+    write(tmp_path, "pairs.tsv", "u0\t11 12\n", titles)
+    with pytest.raises(MmreproError, match=r"2 of 2 items have no record of their key, .*'11' against '011'"):
+        read(tmp_path, config("pairs.tsv"))
+    (tmp_path / "covers").mkdir()
+    (tmp_path / "covers/0011.jpg").write_bytes(b"x")
+    found = read(tmp_path, config("pairs.tsv", item_keys="normalised", covers_folder="covers")).items.set_index("key")
+    assert found["title"].to_dict() == {"11": "A", "12": "B"} and found.loc["11", "image"] == "covers/0011.jpg"
+
+
+def test_a_user_called_na_is_a_user(tmp_path: Path) -> None:
+    write(tmp_path, "pairs.csv", "user,item,timestamp\nNA,13,1600000\n")
+    assert read(tmp_path, config("pairs.csv")).interactions["user"].tolist() == ["NA"]

@@ -62,5 +62,6 @@ def test_odd_dates_are_counted() -> None:
     found = time_range(rows(0, NOW, future), compares_users=True)
     assert (found["before_1990"], found["in_the_future"], found["earliest"]) == (1, 1, "1970-01-01T00:00:00")
     assert time_range(rows(1, 2), compares_users=False) == {}
-    assert time_range(rows(1, 2), compares_users=True)["earliest"] is None  # positions, not dates
+    positions = time_range(rows(1, 2), compares_users=True)
+    assert (positions["earliest"], positions["smallest"], positions["largest"]) == (None, 1, 2)  # not dates
     assert time_range(rows(NOW).drop(columns="timestamp"), compares_users=True) == {}

@@ -22,7 +22,16 @@ from mmrepro.columns import IMAGE_URL, Columns
 from mmrepro.config.base import Strict
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.files import validate
-from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset, TimeUnit, first_of_each, gzip_lines, json_lines, parse_line
+from mmrepro.datasets.raw import (
+    ITEM_COLUMNS,
+    RawDataset,
+    TimeUnit,
+    first_of_each,
+    gzip_lines,
+    json_lines,
+    parse_line,
+    require_visible_differences,
+)
 from mmrepro.datasets.raw_folder import raw_file
 from mmrepro.datasets.texts import Markup, plain_text, whole_characters
 from mmrepro.datasets.times import in_seconds, units_of
@@ -150,6 +159,7 @@ def read_reviews(path: Path, fields: ReviewFields) -> pd.DataFrame:
         raise MmreproError(f"{path}: the file has no rows; fetch the data set again")
     for field, known in ((fields.user, users), (fields.item, items)):
         _require_printable(path, field, known)
+        require_visible_differences(path, field, pd.Series([*known], dtype="str"))
     rows = pd.DataFrame(
         {
             Columns.USER: _decoded(users, user_codes),
@@ -218,6 +228,7 @@ def _checked(path: Path, number: int, record: dict[str, Any], fields: ReviewFiel
     if not (isinstance(user, str) and isinstance(item, str)):
         raise _wrong(path, number, f"'{fields.user}' and '{fields.item}' must be text")
     numeric = isinstance(rating, int | float) and isinstance(time, int)
+    numeric &= not (isinstance(rating, bool) or isinstance(time, bool))
     if not (numeric and abs(rating) < 2**63 and abs(time) < 2**63):  # false for NaN too
         raise _wrong(path, number, f"'{fields.rating}' must be a number and '{fields.time}' an integer")
     return user, item, rating, time

@@ -62,8 +62,20 @@ def encoding_of(path: Path) -> str:
 
 def header_line(path: Path) -> str:
     """Return the first line that is not blank."""
+    with _reading(path):
+        _require_text(path)
     with _reading(path), open_text_file(path) as handle, io.TextIOWrapper(handle, encoding_of(path), "replace") as text:
         return next((line.rstrip("\r\n") for line in text if line.strip()), "")
+
+
+def _require_text(path: Path) -> None:
+    """A file that is none of text is refused before its bytes are taken for names of columns."""
+    with open_text_file(path) as handle:
+        start = handle.read(1024)
+    if start.startswith(b"PK\x03\x04"):
+        raise MmreproError(f"{path}: an Excel file or another archive; save it as csv")
+    if start.count(b"\0") > len(start) / 5 and encoding_of(path) == "utf-8":
+        raise MmreproError(f"{path}: not UTF-8, but UTF-16 or UTF-32 without its mark, or no text; save it as UTF-8")
 
 
 def header_names(path: Path, separator: str) -> list[str]:
@@ -129,6 +141,11 @@ class _reading:
             raise MmreproError(f"{path}: not UTF-8{_undecodable_line(path)}; convert the file") from None
         if isinstance(error, pd.errors.ParserError):
             said = " ".join(str(error).split())
+            if "EOF inside string" in said:
+                line = int(said.rsplit(" ", 1)[1]) + 1
+                raise MmreproError(
+                    f"{path}: line {line}: a quotation mark that is never closed; mend the line, or set `quoting: none`"
+                ) from None
             raise MmreproError(f"{path}: {said}; mend the line or fetch the file again") from None
 
 

@@ -142,7 +142,9 @@ def _to_rgb(image: Any) -> Image.Image:
 
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):  # convert() would clip at 255
-        image = image.point(lambda value: value / 256)
+        import numpy as np
+
+        image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise UnusableImage(NOT_AN_IMAGE, "32-bit pixels, whose range is not stated; save it with 8 or 16 bits")
     if not image.has_transparency_data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import pandas as pd
@@ -20,9 +21,27 @@ def normal_form(keys: pd.Index) -> pd.Index:
     return pd.Index(text.str.replace(r"^0*(\d+)(?:\.0+)?$", r"\1", regex=True))
 
 
+def alike(keys: pd.Index) -> list[tuple[str, str]]:
+    """Return pairs of keys that have one normal form, the first two of each form, sorted."""
+    found = pd.Series(keys, index=normal_form(keys), dtype="str").sort_values()
+    doubled = found[found.index.duplicated(keep=False)]
+    return sorted((group.iloc[0], group.iloc[1]) for _, group in doubled.groupby(level=0))
+
+
 OPTION = (
     "write both alike, or set `item_keys: normalised` in the options to match them (`exact`: they are different items)"
 )
+
+
+def _require_one_writing(wanted: pd.Index, where: str) -> None:
+    """Keys of the interactions that are one when normalised must not be two items."""
+    doubled = alike(wanted)
+    if doubled:
+        first, second = doubled[0]
+        raise MmreproError(
+            f"{where}: `item_keys: normalised` makes '{first}' and '{second}' of the interactions one key; write them "
+            "alike"
+        )
 
 
 def match_keys(
@@ -52,6 +71,8 @@ def match_keys(
     matched = pd.Series(wanted, index=wanted, dtype="str").where(wanted.isin(found))
     if matching == "exact":
         return matched
+    if matching == "normalised":
+        _require_one_writing(wanted, where)
     left = wanted[matched.isna().to_numpy()]
     spare = found.difference(wanted, sort=False)
     if left.empty or spare.empty:
@@ -72,3 +93,31 @@ def match_keys(
         raise MmreproError(f"{where}: `item_keys: normalised` makes {keys} one key; write them apart")
     matched.loc[here.loc[forms].to_numpy()] = there.loc[forms].to_numpy()
     return matched
+
+
+def as_interacted(found: pd.Series, wanted: pd.Index, path: Path, matching: Matching | None) -> pd.Series:
+    """Return keys of item records as the interactions write them.
+
+    Parameters
+    ----------
+    found
+        Keys of the records.
+    wanted
+        Keys of the items in the interactions, each once.
+    path
+        File of the records.
+    matching
+        As in `match_keys`.
+
+    Raises
+    ------
+    MmreproError
+        As `match_keys`, and when no item has a record.
+    """
+    matched = match_keys(wanted, pd.Index(found), str(path), "record", matching).dropna()
+    if matched.empty:
+        raise MmreproError(
+            f"{path}: no item of the interactions has a record here: '{wanted[0]}' there against '{found.iloc[0]}' "
+            "here; name the column of keys in `key_column`"
+        )
+    return found.replace({written: key for key, written in matched.items() if key != written})

@@ -66,6 +66,8 @@ class RawDataset:
 
 
 INVISIBLE = "[\u200b-\u200f\u2060\ufeff\u00ad]"
+SCIENTIFIC = r"\d(?:[.,]\d+)?[eE]\+\d+"
+LONGEST_KEY = 1000
 BREAKS = "[\t\r\n\0]"
 
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
@@ -204,20 +206,29 @@ def keys(path: Path, column: pd.Series, first_line: int) -> pd.Series:
     """
     if column.dtype == object and column.map(lambda key: isinstance(key, list | dict | np.ndarray)).any():
         raise MmreproError(f"{path}: column '{column.name}' holds lists, which are no keys; name another column")
+    if column.dtype.kind == "f" and (column.abs() >= 2.0**53).any():
+        raise MmreproError(
+            f"{path}: column '{column.name}' holds fractions that are too large to tell apart; write text"
+        )
     text = column.astype("str")
     for wrong, problem in (
         (text.isna() | (text.str.strip() == ""), "is empty; fill it or drop the line"),
         (text.str.contains(BREAKS), "holds a tab, a line break or a zero byte; mend the key"),
+        (
+            text.str.fullmatch(SCIENTIFIC),
+            "is a number as a spreadsheet shortens it, which has lost digits; export it as text",
+        ),
+        (text.str.len() > LONGEST_KEY, f"holds more than {LONGEST_KEY} letters, which is no key; mend the line"),
     ):
         if wrong.any():
             line = int(wrong.to_numpy().argmax()) + first_line
             raise MmreproError(f"{path}: line {line}, column '{column.name}' {problem}")
-    _require_visible_differences(path, text)
+    require_visible_differences(path, str(column.name), text)
     return text
 
 
-def _require_visible_differences(path: Path, keys: pd.Series) -> None:
-    """Keys that look the same are one key to whoever wrote them."""
+def require_visible_differences(path: Path, column: str, keys: pd.Series) -> None:
+    """Raise MmreproError when keys of a column look the same: they are one key to whoever wrote them."""
     found = pd.Series(keys.unique(), dtype="str")
     seen = (
         found.str.normalize("NFC")
@@ -229,7 +240,7 @@ def _require_visible_differences(path: Path, keys: pd.Series) -> None:
     if alike.any():
         first, second = found[seen == seen[alike].iloc[0]].iloc[:2]
         raise MmreproError(
-            f"{path}: column '{keys.name}': '{first}' and {second!a} differ by white space, accents or invisible "
+            f"{path}: column '{column}': '{first}' and {second!a} differ by white space, accents or invisible "
             "letters alone; write them alike"
         )
 

@@ -32,6 +32,7 @@ def remarks_on(statistics: Mapping[str, Any]) -> list[str]:
         *statistics["notes"],
         *_held_out(statistics),
         *_copies(statistics),
+        *_keys(statistics),
         *_times(statistics),
         *_items(statistics),
     ]
@@ -63,8 +64,22 @@ def _copies(statistics: Mapping[str, Any]) -> Iterator[str]:
         yield f"{copies['pairs_in_several_splits']} pairs of user and item stand in several splits, and all are kept"
 
 
+def _keys(statistics: Mapping[str, Any]) -> Iterator[str]:
+    for kind, found in statistics["keys_alike"].items():
+        if found["count"]:
+            yield (
+                f"{found['count']} pairs of {kind} have keys that differ by zeros in front, '.0' or case alone, such "
+                f"as {found['examples'][0]}, and count as two"
+            )
+
+
 def _times(statistics: Mapping[str, Any]) -> Iterator[str]:
     times = statistics["times"]
+    if times and not times["earliest"] and times["smallest"] is not None:
+        yield (
+            f"no time is a date between 1990 and 2100: they go from {times['smallest']:g} to {times['largest']:g}, and "
+            "their order alone counts"
+        )
     if times.get("before_1990"):
         yield f"{times['before_1990']} interactions are before 1990, the first at {times['earliest']}"
     if times.get("in_the_future"):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import SPLITS, TEST, TRAIN, VALID, Columns
+from mmrepro.datasets.item_keys import alike
 from mmrepro.datasets.raw import Pictures, RawDataset
 from mmrepro.datasets.times import time_range
 
@@ -174,6 +175,7 @@ def prepared_statistics(
         "items_without_text": int(items[Columns.TEXT].isna().sum()),
         "items_dropped": _items_dropped(steps),
         "users_with_every_item": _with_every_item(kept, users, len(items)),
+        "keys_alike": {"users": _alike(users), "items": _alike(pd.Index(items[Columns.KEY]))},
         "repairs": dict(found.repairs),
         "notes": list(found.notes),
         "user_degrees": _degrees(kept[Columns.USER], len(users)),
@@ -202,6 +204,12 @@ def _without(items: pd.DataFrame, column: str) -> dict[str, Any]:
     """Items that lack something, and some of their keys."""
     lacking = items.loc[items[column].isna(), Columns.KEY]
     return {"items": len(lacking), "examples": lacking.head(EXAMPLES).tolist()}
+
+
+def _alike(keys: pd.Index) -> dict[str, Any]:
+    """Keys that differ by zeros in front, `.0` or case alone, which may be one user or item written in two ways."""
+    found = alike(keys)
+    return {"count": len(found), "examples": [" and ".join(f"'{key}'" for key in pair) for pair in found[:EXAMPLES]]}
 
 
 def _pictures(pictures: Pictures | None) -> dict[str, Any] | None:

@@ -85,8 +85,8 @@ def time_range(rows: pd.DataFrame, compares_users: bool) -> dict[str, Any]:
     Returns
     -------
     dict
-        `earliest`, `latest` (ISO dates; None where no time is one between 1970 and 9999), `missing`, `before_1990` and
-        `in_the_future` (later than now); empty without timestamps.
+        `earliest`, `latest` (ISO dates; None where no time is between 1990 and 2100, or it is after 9999), `smallest`,
+        `largest` (numbers), `missing`, `before_1990` and `in_the_future` (later than now); empty without timestamps.
     """
     if Columns.TIMESTAMP not in rows or not compares_users:
         return {}
@@ -99,6 +99,8 @@ def time_range(rows: pd.DataFrame, compares_users: bool) -> dict[str, Any]:
         "missing": int(np.isnan(times).sum()),
         "before_1990": int((known < EARLIEST).sum()) if dated else 0,
         "in_the_future": int((known > time.time()).sum()) if dated else 0,
+        "smallest": float(known.min()) if len(known) else None,
+        "largest": float(known.max()) if len(known) else None,
     }
 
 

@@ -16,7 +16,7 @@ from mmrepro.config.base import Strict
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.files import validate
 from mmrepro.datasets.delimited import NAMES, Dialect, Quoting, guess_separator, header_names, read_delimited
-from mmrepro.datasets.item_keys import Matching, match_keys
+from mmrepro.datasets.item_keys import Matching, as_interacted
 from mmrepro.datasets.parquet import read_parquet, require_columns_of
 from mmrepro.datasets.pictures import pictures_of_keys
 from mmrepro.datasets.raw import (
@@ -39,6 +39,11 @@ REMEDY = (
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 ITEM_FILE_OPTIONS = ("key_column", "title_column", "text_columns", "image_column")
 THOUSANDS = r"[+-]?\d{1,3}(?:,\d{3})+"
+COMPACT = {
+    14: ("%Y%m%d%H%M%S",), 12: ("%Y%m%d%H%M",), 8: ("%Y%m%d", "%d%m%Y", "%m%d%Y"), 6: ("%y%m%d", "%d%m%y", "%m%d%y"),
+}  # fmt: skip
+"""Number of digits -> forms of dates without separators."""
+MOST = 0.9
 COMMA = r"[+-]?\d+(?:,\d+)?"
 
 
@@ -187,10 +192,10 @@ class _Reader:
         dated = pd.api.types.is_datetime64_any_dtype(column) or form is not None
         if not dated and pd.to_numeric(column.iloc[:1], errors="coerce").notna().all():
             values = numbers(path, column, first_line, integer=False)
-            if self.time_unit is None and _are_compact_dates(values):
+            if self.time_unit is None and (compact := _compact_form(values)) is not None:
                 raise MmreproError(
                     f"{path}: column '{column.name}': '{column.iloc[0]}' looks like a date; set "
-                    '`timestamp_format: "%Y%m%d"` in the options, or `timestamp_unit: s` if it is a number'
+                    f'`timestamp_format: "{compact}"` in the options, or `timestamp_unit: s` if it is a number'
                 )
         else:
             dates = _dates(path, column, form)
@@ -198,6 +203,8 @@ class _Reader:
             if wrong.any():
                 row = int(wrong.argmax())
                 where = f"{path}: line {row + first_line}, column '{column.name}'"
+                if pd.isna(column.iloc[row]):
+                    raise MmreproError(f"{where} is empty; fill it or drop the line")
                 kind = f"no date in the form {form}" if form else "neither a number nor an ISO date"
                 raise MmreproError(f"{where}: '{column.iloc[row]}' is {kind}; mend the line, or set `timestamp_format`")
             values = (dates.dt.as_unit("us") - pd.Timestamp("1970-01-01", tz="UTC")) / pd.Timedelta(seconds=1)
@@ -215,7 +222,7 @@ class _Reader:
         items, repeated = first_of_each(pd.DataFrame(columns).reindex(columns=[*ITEM_COLUMNS, IMAGE_URL]))
         repairs = {"repeated_item_records": repeated}
         if options.items_file is not None:
-            items[Columns.KEY] = _as_interacted(items[Columns.KEY], wanted, path, options.item_keys)
+            items[Columns.KEY] = as_interacted(items[Columns.KEY], wanted, path, options.item_keys)
         for column in (Columns.TITLE, Columns.TEXT):
             items[column], repairs[f"{column}s_with_markup"] = cleaned(items[column], options.markup)
         pictures, absent = None, 0
@@ -283,22 +290,17 @@ def _dates(path: Path, column: pd.Series, form: str | None) -> pd.Series:
         raise MmreproError(f"{path}: column '{column.name}': `timestamp_format: {form}`: {error}; correct it") from None
 
 
-def _are_compact_dates(values: pd.Series) -> bool:
-    """Whether all numbers are days between 1990 and 2100 such as 20240301."""
-    if not values.between(19900101, 21001231).all():
-        return False
-    return bool(pd.to_datetime(values.astype("int64").astype("str"), format="%Y%m%d", errors="coerce").notna().all())
-
-
-def _as_interacted(found: pd.Series, wanted: pd.Index, path: Path, matching: Matching | None) -> pd.Series:
-    """Keys of item records as the interactions write them."""
-    matched = match_keys(wanted, pd.Index(found), str(path), "record", matching).dropna()
-    if matched.empty:
-        raise MmreproError(
-            f"{path}: no item of the interactions has a record here: '{wanted[0]}' there against '{found.iloc[0]}' "
-            "here; name the column of keys in `key_column`"
-        )
-    return found.replace({written: key for key, written in matched.items() if key != written})
+def _compact_form(values: pd.Series) -> str | None:
+    """The form of dates without separators that nearly all numbers have, such as 20240301; None where none fits."""
+    known = values[values % 1 == 0]
+    text = known.astype("int64").astype("str")
+    for length, forms in COMPACT.items():
+        padded = text[text.str.len().isin((length - 1, length))].str.zfill(length)  # 01032024 has lost a zero
+        for form in forms:
+            dates = pd.to_datetime(padded, format=form, errors="coerce")
+            if dates.dt.year.between(1990, 2100).sum() > MOST * len(values):
+                return form
+    return None
 
 
 def _existing_images(raw: Path, table: Path, paths: pd.Series) -> pd.Series:

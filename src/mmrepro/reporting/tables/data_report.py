@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from mmrepro.columns import Columns
 from mmrepro.datasets.remarks import MENDED, remarks_on
-from mmrepro.records.files import read_object
+from mmrepro.records.files import read_arrays, read_object
 from mmrepro.reporting.render import Block, Table, cells
 from mmrepro.reporting.report import Built, Report
 from mmrepro.reporting.tables.datasets import statistics_of
@@ -85,6 +86,13 @@ def rows_of(statistics: Mapping[str, Any]) -> Iterator[Row]:
             for name in ("before_1990", "in_the_future")
             if times[name]
         )
+    for kind, found in statistics["keys_alike"].items():
+        if found["count"]:
+            yield (
+                f"pairs of {kind} whose keys differ by zeros, '.0' or case alone",
+                found["count"],
+                _listed(found["examples"]),
+            )
     if statistics["decided_by_ties"]:
         yield "users of whom a tie in time decided what is held out", statistics["decided_by_ties"], ""
     yield from _items(statistics)
@@ -127,6 +135,17 @@ def _features(report: Report, dataset: str) -> Iterator[Row]:
             for key, words in (("texts_cut", "texts cut at its limit"), ("n_sharing", "items that share a row")):
                 if key in record:
                     yield f"{head}: {words}", record[key], ""
+            if modality in report.plan.feature_sets[features].graphs:
+                yield from _graph(report.root / Layout.features(dataset, features) / f"{modality}.neighbours.npz", head)
+
+
+def _graph(path: Path, head: str) -> Iterator[Row]:
+    """What was counted of a file of neighbours."""
+    if path.is_file():
+        indices, left_out = read_arrays(path, "indices", "left_out", remedy="delete it and run the study again")
+        alone = (indices == indices[:, :1]).all(axis=1)
+        yield f"{head}: items without a neighbour", int(alone.sum()), ""
+        yield f"{head}: pairs of neighbours left out, of unknown items", int(left_out), ""
 
 
 def report_table(report: Report, frame: pd.DataFrame) -> Table:
