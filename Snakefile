@@ -4,7 +4,7 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
-if "study" not in config:  # Snakemake would merge another study over a default loaded here
+if "study" not in config and not workflow.configfiles:  # another study would be merged over a default loaded here
 
     configfile: "config/studies/miniature.yaml"
 

@@ -12,7 +12,7 @@ from hand_made import STUDY_FILE, build_hand_made, make_root, write_all, write_s
 from mmrepro.config.model import ModelSchema
 from mmrepro.errors import MmreproError
 from mmrepro.housekeeping.publish import show
-from mmrepro.records.files import read_arrays, read_table
+from mmrepro.records.files import read_arrays, read_object, read_table
 from mmrepro.study.plan import chosen_by
 from mmrepro.study.resolve import plan_of_file
 from mmrepro.training.selection import select
@@ -88,3 +88,10 @@ def test_statistics_schemas_and_summaries(whole: Path) -> None:
     schemas = whole / "config/schema/models"
     (schemas / "cm3.json").write_text("{")
     refused(lambda: ModelSchema.load(schemas, "cm3"), "cm3.json: no valid JSON; run `make schema`")
+
+
+@pytest.mark.parametrize("content", ["[" * 200_000, '{"a":' * 200_000])
+def test_json_that_never_closes_is_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(MmreproError, match=r"run\.json: no valid JSON; delete its folder and run the study again"):
+        read_object(tmp_path / "run.json")

@@ -223,3 +223,17 @@ def test_a_table_of_other_data_than_are_prepared_here_is_stale(tmp_path: Path) -
     )
     with pytest.raises(MmreproError, match=r"run\.json: made of other data than those in data/prepared/toy-a"):
         build_hand_made(tmp_path)
+
+
+def test_a_table_that_was_edited_is_not_shown(whole: Path) -> None:
+    folder = build_hand_made(whole)
+    assert "STALE" not in show(folder, CODE, whole)
+    for name, content in (
+        ("main.md", (folder / "tables/main.md").read_text().replace("0.5000", "0.9999")),
+        ("main.md", "#"),
+    ):
+        (folder / "tables" / name).write_text(content)
+        with pytest.raises(
+            MmreproError, match=r"main\.md: changed since it was made; delete it and run the study again"
+        ):
+            show(folder, CODE, whole)

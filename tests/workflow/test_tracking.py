@@ -32,6 +32,15 @@ def database(root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"sqlite:///{root / 'results/mlflow.db'}"
 
 
+def receipt(root: Path) -> dict[str, Any]:
+    """Return what the receipt counts; the runs it names are those of the database."""
+    found = json.loads((root / "results/tiny/tracking.json").read_text())
+    assert found.pop("runs") == {
+        folder: run.info.run_id for folder, run in tracked(f"sqlite:///{root / 'results/mlflow.db'}").items() if folder
+    }
+    return found
+
+
 def check_contents(uri: str, plan: Plan) -> None:
     from mlflow import MlflowClient
 
@@ -73,13 +82,12 @@ def check_alignment(client: Any, run: Any) -> None:
 def test_default_database_shows_each_run_once_however_often_it_is_imported(root, database):
     plan = plan_of_file(STUDY, root)
     assert import_runs(plan_of_file(STUDY, root), root) == len(folders(plan)) == 9
-    assert json.loads((root / "results/tiny/tracking.json").read_text()) == RECEIPT | {"imported": 9, "attempt": 0}
+    assert receipt(root) == RECEIPT | {"imported": 9, "attempt": 0}
     check_contents(database, plan)
     before = {folder: run.info.run_id for folder, run in tracked(database).items()}
     assert import_runs(plan_of_file(STUDY, root), root) == 0
     assert {folder: run.info.run_id for folder, run in tracked(database).items()} == before
-    receipt = json.loads((root / "results/tiny/tracking.json").read_text())
-    assert receipt == RECEIPT | {"imported": 0, "attempt": 0}
+    assert receipt(root) == RECEIPT | {"imported": 0, "attempt": 0}
 
 
 def test_a_changed_record_replaces_its_run_and_an_interrupted_import_is_completed(root, database):

@@ -61,7 +61,8 @@ def configuration(study: str) -> list[str]:
     if not study:
         return []
     path = study_path(Path(study))
-    load_yaml(path)
+    if not isinstance(load_yaml(path), dict):
+        raise MmreproError(f"{path}: no mapping of keys to values; begin with `study: {path.stem}`")
     return ["--configfile", str(Path.cwd() / path)]
 
 
@@ -96,7 +97,7 @@ def main() -> int:
     try:
         with FileLock(".make.lock", timeout=0):
             arguments = [*configuration(sys.argv[1]), *sys.argv[2:]]
-            if "--delete-all-output" in arguments:
+            if {"--delete-all-output", "--dry-run", "--dryrun", "-n"} & {*arguments}:
                 return snakemake(*arguments)
             return run(arguments)
     except MmreproError as error:

@@ -121,6 +121,8 @@ def load_yaml(path: Path) -> Any:
         raise MmreproError(f"{path}: no such file; {hint}") from None
     except UnicodeDecodeError:
         raise MmreproError(f"{path}: not UTF-8; save it as such") from None
+    except (IsADirectoryError, NotADirectoryError):
+        raise MmreproError(f"{path}: no file; name a file below it") from None
     except (ValueError, RecursionError, OverflowError) as error:  # impossible dates, numbers of thousands of digits
         raise MmreproError(f"{path}: a value that cannot be read ({' '.join(str(error).split())[:99]})") from None
     except yaml.YAMLError as error:

@@ -143,7 +143,7 @@ class StudyConfig(Strict):
         (5, 10, 20, 50), min_length=1, description="lengths at which lists are measured, at most 100"
     )
     focus: Name = Field("cm3", description="the model whose improvement over the best other is tested")
-    published: tuple[str, ...] = Field(
+    published: tuple[Annotated[str, Field(pattern=r"^[\w.-]+\.csv$")], ...] = Field(
         (), description="files of data/published that this study is compared with, beside papers.csv; none: all"
     )
     verdict: VerdictConfig = Field(default_factory=VerdictConfig, description="when a published number is reproduced")

@@ -28,7 +28,7 @@ PATIENCE = 120.0
 """Seconds that an import waits for another one, and for what else holds its database."""
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
 }
@@ -122,6 +122,8 @@ def _explanation(uri: str, database: Path | None, error: Exception) -> str:
     if "locked" in reason:
         remedy = "end the process that holds it"
     elif database is not None and database.exists():
+        if "locate revision" in reason:
+            reason = "made by another version of MLflow"
         remedy = "move it away, and the next import makes a new one"
     line = f"MLflow cannot use {database or uri}: {reason}; {remedy}"
     return re.sub(r"(?<=://)[^/@\s]+@", "", line)

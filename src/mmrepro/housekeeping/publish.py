@@ -12,7 +12,7 @@ from typing import Any
 from mmrepro.config.model import model_names
 from mmrepro.config.run import WATCH
 from mmrepro.errors import MmreproError
-from mmrepro.records.files import read_object, write_text
+from mmrepro.records.files import file_sha256, read_object, write_text
 from mmrepro.records.provenance import is_committed
 from mmrepro.reporting.build import build_tables
 from mmrepro.reporting.records import job_record, prepared_hash
@@ -120,6 +120,9 @@ def show(folder: Path, current_code: Mapping[str, str] | None = None, root: Path
         raise MmreproError(f"{folder}: no tables there; folders with tables beside it: {valid or 'none'}")
     recorded, watch = written.get("code", {}), written.get("watch", WATCH)
     text = main.read_text(encoding="utf-8")
+    tables = written.get("tables", {})
+    if tables and tables.get(main.name) != file_sha256(main):
+        raise MmreproError(f"{main}: changed since it was made; delete it and run the study again")
     stale = [model for model, code in sorted(recorded.items()) if code != _todays(model, watch, current_code)]
     changed = [
         dataset

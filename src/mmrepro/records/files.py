@@ -90,7 +90,7 @@ def read_json(path: Path, remedy: str = AGAIN) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         raise MmreproError(f"{path}: no valid JSON; {remedy}") from None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmrepro.records.files import atomic_path, write_json, write_text
+from mmrepro.records.files import atomic_path, file_sha256, write_json, write_text
 from mmrepro.reporting.cells import main_of
 from mmrepro.reporting.render import Table, to_latex, to_markdown
 from mmrepro.reporting.report import Report
@@ -54,7 +54,8 @@ def build_tables(plan: Plan, folder: Path, root: Path = Path(), current_code: Ma
             if readable is not None:
                 readable = replace(readable, footer=(*readable.footer, *report.made(warnings_of)))
             _write(folder / "tables", table, product, frame, readable, plan.study.study)
-    write_json(folder / SUMMARY, summary(plan, report.collection, report.made(main_of)))
+    made = {path.name: file_sha256(path) for path in (folder / "tables/main.md", folder / "tables/main.csv")}
+    write_json(folder / SUMMARY, {**summary(plan, report.collection, report.made(main_of)), "tables": made})
 
 
 def _write(folder: Path, name: str, product: Product, frame: pd.DataFrame, readable: Table | None, study: str) -> None:
