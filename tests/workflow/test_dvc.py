@@ -184,7 +184,7 @@ def test_a_clone_elsewhere_gets_the_release_and_sees_what_has_changed_since(rele
     assert planned and all(output.startswith("results/") for output in planned)
 
     settings = clone.folder / "config/features/miniature.yaml"
-    settings.write_text(settings.read_text().replace("neighbours: 10", "neighbours: 9"))
+    settings.write_text(settings.read_text().replace("neighbours: 10", "neighbours: 11"))
     graphs = [f"data/features/mini-baby/miniature/{modality}.neighbours.npz" for modality in ("image", "text")]
     assert sorted(clone.planned(*graphs)) == graphs
 

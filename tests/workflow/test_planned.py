@@ -197,7 +197,7 @@ def test_a_key_more_in_a_study_plans_what_reads_it(finished: Checkout, key: str)
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        ({"neighbours": 5}, {"item_graph": 2, "train": 1, **AFTER_RUNS}),
+        ({"neighbours": 12}, {"item_graph": 2, "train": 1, **AFTER_RUNS}),
         ({"image": {"missing": "zero"}}, {"extract": 1, "item_graph": 1, "train": 1, **AFTER_RUNS}),
     ],
     ids=["of the item graph", "of an encoder"],
