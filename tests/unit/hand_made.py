@@ -9,6 +9,7 @@ import yaml
 
 from mmrepro.config.model import ModelSchema
 from mmrepro.datasets.interactions import INTERACTIONS, write_prepared
+from mmrepro.evaluation.measure import measure
 from mmrepro.evaluation.metrics import METRICS
 from mmrepro.records.files import file_sha256
 from mmrepro.reporting.build import build_tables
@@ -107,7 +108,7 @@ def write_run(root: Path, run: PlannedRun, users: list[float] | dict[int, float]
         record["test"] = {run.spec.watch: means[run.spec.watch]}
     record |= changes
     if run.spec.purpose == "final":
-        rows = pd.DataFrame({"run": run.folder.as_posix(), "split": "test", "user": [*index], **columns})
+        rows = pd.DataFrame({"run": run.folder.as_posix(), "split": "test", "user": [*index], "history": 4, **columns})
         write_measures(
             root,
             run,
@@ -129,6 +130,7 @@ def write_measures(root: Path, run: PlannedRun, data: str | None, means: dict, r
     earlier = [frame[frame["run"] != run.folder.as_posix()] for frame in earlier]
     pd.concat([*earlier, rows], ignore_index=True).to_parquet(users, index=False)
     known["runs"][run.folder.as_posix()] = means
+    known.setdefault("recall_by_group", {})[run.folder.as_posix()] = [None] * 11
     path.write_text(json.dumps({**known, "users_sha256": file_sha256(users)}))
 
 
@@ -169,6 +171,29 @@ def write_lists(root: Path, run: PlannedRun, lists: dict[int, list[int]]) -> Non
     rows += [("valid", user, 1, item) for user in lists for item in range(10)]
     frame = pd.DataFrame(rows, columns=["split", "user", "rank", "item"]).astype({"rank": "int16", "item": "int32"})
     frame.assign(score=0.0).to_parquet(root / run.folder / "lists.parquet", index=False)
+
+
+def write_evidence(root: Path, plan: Plan) -> None:
+    """Write data and lists of a study's finished runs, of which `USERS` is the recall, and measure them.
+
+    Users 0 to 3 have items 0 to 3 held out; a list begins with as many of these as the recall of its user says.
+    """
+    pairs = {
+        "train": [(user, item) for user in range(10) for item in range(20, 21 + user)],
+        "valid": [(user, 10 + user) for user in range(4)],
+        "test": [(user, item) for user in range(4) for item in range(4)],
+    }
+    for dataset in plan.study.datasets:
+        write_interactions(root, dataset, 40, pairs)
+        runs = [run for run in plan.final_runs if run.spec.dataset == dataset and (root / run.record).is_file()]
+        for run in runs:
+            recalls = USERS[run.spec.model][run.seed]
+            found = {user: [*range(round(4 * recall))] for user, recall in enumerate(recalls)}
+            write_lists(root, run, {user: [*hits, *range(4, 24 - len(hits))] for user, hits in found.items()})
+        measure(
+            root / Layout.prepared(dataset), [run.folder.as_posix() for run in runs],
+            root / Layout.measures("hand", dataset), plan.study.cutoffs, root,
+        )  # fmt: skip
 
 
 def write_probe(root: Path, probe: PlannedProbe, recall: float, last: float | None = None) -> dict:

@@ -1,15 +1,12 @@
-"""Groups of items and of users: how much of a result comes from popular items and from users with a long history."""
+"""Groups of items: how much of a result comes from popular items."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
-import pandas as pd
-
-from mmrepro.ops.interactions import Interactions
 
 N_DECILES = 10
+GROUP_CUTOFF = 20
+"""Length of the lists in which a group's items are looked for."""
 
 
 def popularity_deciles(popularity: np.ndarray) -> np.ndarray:
@@ -23,50 +20,50 @@ def popularity_deciles(popularity: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        Shape (n_items,), int64: 1 for the least popular items to 10 for the most popular.
+        Shape (n_items,), int8: 1 for the least popular items to 10 for the most popular; negative for an item without
+        a training interaction.
     """
-    deciles = np.empty(len(popularity), dtype=np.int64)
+    deciles = np.empty(len(popularity), dtype=np.int8)
     for decile, items in enumerate(np.array_split(np.argsort(popularity, kind="stable"), N_DECILES), start=1):
         deciles[items] = decile
-    return deciles
+    return np.where(popularity == 0, -deciles, deciles)
 
 
-def item_groups(popularity: np.ndarray) -> dict[int, np.ndarray]:
-    """Return the items of each decile of popularity, and under 0 those without a training interaction.
+def count_by_group(deciles: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Count items, pairs or hits by the group of their items.
 
     Parameters
     ----------
-    popularity
-        As for `popularity_deciles`.
+    deciles
+        As `popularity_deciles` has them, any shape; 0 is none.
+    weights
+        Of each, in the same shape; none: one.
+
+    Returns
+    -------
+    ndarray
+        Shape (11,), int64: 0 for the cold items, which are in a decile, too; 1 to 10.
+    """
+    flat = deciles.ravel()
+    each = np.ones(len(flat), dtype=np.int64) if weights is None else weights.ravel()
+    counts = np.bincount(np.abs(flat), weights=each, minlength=N_DECILES + 1)
+    counts[0] = each[flat < 0].sum()
+    return counts.astype(np.int64)
+
+
+def group_sizes(popularity: np.ndarray, held_out: np.ndarray) -> dict[str, np.ndarray]:
+    """Return how many items, training interactions and test pairs each group has.
+
+    Parameters
+    ----------
+    popularity, held_out
+        Training interactions and test pairs of each item, shapes (n_items,).
 
     Returns
     -------
     dict
-        0 to 10 -> mask of items, shape (n_items,), bool. Items of group 0 are in a decile, too.
+        `items`, `interactions`, `pairs` -> shape (11,), as `count_by_group`.
     """
     deciles = popularity_deciles(popularity)
-    return {0: popularity == 0, **{decile: deciles == decile for decile in range(1, N_DECILES + 1)}}
-
-
-def recall_by_group(
-    relevant: Interactions, listed: tuple[np.ndarray, np.ndarray], groups: Mapping[int, np.ndarray]
-) -> dict[int, float]:
-    """Return the share of the relevant pairs of each group of items that is listed.
-
-    Parameters
-    ----------
-    relevant
-        Interactions that were held out.
-    listed
-        Users and items, each (n,).
-    groups
-        From `item_groups`.
-
-    Returns
-    -------
-    dict
-        Group -> share in [0, 1]; NaN for a group without a relevant pair.
-    """
-    # hashed: ten times as fast as sorting
-    found = pd.Series(relevant.distinct_codes).isin(relevant.codes(*listed))
-    return {group: float(found[inside[relevant.distinct[1]]].mean()) for group, inside in groups.items()}
+    weights = {"items": None, "interactions": popularity, "pairs": held_out}
+    return {name: count_by_group(deciles, weight) for name, weight in weights.items()}

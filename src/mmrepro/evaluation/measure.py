@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,17 +13,37 @@ import pandas as pd
 from mmrepro.columns import TEST, TRAIN, VALID, Columns
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.errors import MmreproError
+from mmrepro.evaluation.groups import GROUP_CUTOFF, count_by_group, group_sizes, popularity_deciles
 from mmrepro.evaluation.lists import lists_of_rows
-from mmrepro.evaluation.metrics import METRICS, Content, Measured, means
+from mmrepro.evaluation.metrics import METRICS, Content, Measured, Metric, Outcome, means
 from mmrepro.features.matrix import FeatureMatrix, present_items
-from mmrepro.records.files import atomic_path, file_sha256, read_object, read_table, recorded_file, write_record
+from mmrepro.records.files import file_sha256, read_object, read_table, recorded_file, row_groups, write_record
 from mmrepro.study.layout import NO_FEATURES, Layout
 
-if TYPE_CHECKING:
-    from pyarrow.parquet import ParquetWriter
-
-RUN = "run"
+RUN, HISTORY = "run", "history"
 MEASURED = (VALID, TEST)
+
+
+@dataclass(frozen=True)
+class RunMeasures:
+    """What was measured of a run.
+
+    Attributes
+    ----------
+    run
+        Its folder.
+    means
+        Split -> `<metric>_at_<cutoff>` -> mean over users, or the value of all lists; None where there is nothing.
+    users
+        The values of each user: run, split, user, their number of training items, and a column a metric.
+    hits_by_group
+        Relevant test items among the first `GROUP_CUTOFF`, by group of their popularity, shape (11,).
+    """
+
+    run: str
+    means: dict[str, dict[str, float | None]]
+    users: pd.DataFrame
+    hits_by_group: np.ndarray
 
 
 def measure_study(dataset: str, settings: Mapping[str, Any], output: Path, root: Path = Path()) -> None:
@@ -47,8 +68,9 @@ def measure(
         Folders of final runs, relative to `root`; those that have not finished are left out.
     output
         The file of the means, JSON: `runs` has for each folder and split the mean over users, or the value of all
-        lists, of each `<metric>_at_<cutoff>`; null where there is nothing to measure. Beside it, `.parquet` holds the
-        values of each user: run, split, user, and a column a metric, one row group a run.
+        lists, of each `<metric>_at_<cutoff>`; null where there is nothing to measure; `recall_by_group` for each folder
+        recall at 20 by popularity of the items, `groups` the size of each group. Beside it, `.parquet` holds the
+        values of each user: run, split, user, training items, and a column a metric, one row group a run.
     cutoffs
         Lengths at which lists are cut.
     root
@@ -63,66 +85,126 @@ def measure(
     """
     dataset = PreparedDataset.load(prepared)
     content = _content(dataset, features, modalities) if features is not None else None
-    found: dict[str, dict[str, dict[str, float | None]]] = {}
-    with atomic_path(output.with_suffix(".parquet")) as temporary:
-        writer = None
-        for run in runs:
-            if (root / run / "run.json").is_file():
-                found[run], rows = _measure_run(dataset, root / run, run, cutoffs, content)
-                writer = _write(writer, temporary, rows)
-        if writer is None:
-            raise MmreproError(f"{output}: no run on '{dataset.dataset}' has finished; run the study first")
-        writer.close()
-        users = file_sha256(temporary)
+    there = [run for run in runs if (root / run / "run.json").is_file()]
+    found = (_measure_run(dataset, root / run, run, cutoffs, content) for run in there)
+    sizes = group_sizes(dataset.of(TRAIN).popularity, held_out_of(dataset))
+    write_measures(output, dataset.dataset, dataset.content_hash, cutoffs, sizes, found)
+
+
+def write_measures(
+    output: Path, dataset: str, content_hash: str, cutoffs: Sequence[int], groups: Mapping[str, np.ndarray],
+    found: Iterable[RunMeasures],
+) -> None:  # fmt: skip
+    """Write the two files of `measure`.
+
+    Parameters
+    ----------
+    output
+        The file of the means.
+    dataset, content_hash
+        Name and hash of the data.
+    cutoffs
+        As for `measure`.
+    groups
+        From `groups.group_sizes`.
+    found
+        What was measured, one run after the other.
+
+    Raises
+    ------
+    MmreproError
+        When there is none.
+    """
+    means: dict[str, dict[str, dict[str, float | None]]] = {}
+    by_group: dict[str, list[float | None]] = {}
+    users = output.with_suffix(".parquet")
+    with row_groups(users) as write:
+        for one in found:
+            means[one.run] = one.means
+            by_group[one.run] = [
+                int(hits) / int(pairs) if pairs else None
+                for hits, pairs in zip(one.hits_by_group, groups["pairs"], strict=True)
+            ]
+            write(one.users)
+        if not means:
+            raise MmreproError(f"{output}: no run on '{dataset}' has finished; run the study first")
     write_record(
         output,
         {
-            "dataset": dataset.dataset, "data": dataset.content_hash, "cutoffs": [*cutoffs], "users_sha256": users,
-            "runs": found,
+            "dataset": dataset, "data": content_hash, "cutoffs": [*cutoffs], "users_sha256": file_sha256(users),
+            "groups": {name: counts.tolist() for name, counts in groups.items()}, "recall_by_group": by_group,
+            "runs": means,
         },
     )  # fmt: skip
 
 
-def _measure_run(
-    dataset: PreparedDataset, folder: Path, name: str, cutoffs: Sequence[int], content: Content | None
-) -> tuple[dict[str, dict[str, float | None]], pd.DataFrame]:
-    """Means by split, and the values of each user."""
+def held_out_of(dataset: PreparedDataset) -> np.ndarray:
+    """Return the number of test pairs of each item, shape (n_items,)."""
+    return np.bincount(dataset.of(TEST).distinct[1], minlength=dataset.n_items)
+
+
+def load_lists(
+    dataset: PreparedDataset, folder: Path, content: Content | None = None
+) -> Iterator[tuple[str, Measured]]:
+    """Yield the splits of a finished run with its lists of them, and what they are measured by.
+
+    Parameters
+    ----------
+    dataset
+        That the run was made of.
+    folder
+        Of the run.
+    content
+        Features of the items, where there are any.
+
+    Raises
+    ------
+    MmreproError
+        For a run on other data, or without lists.
+    """
     record = read_object(folder / "run.json") or {}
     if record.get("data", {}).get("interactions") != dataset.content_hash:
         raise MmreproError(f"{folder}: made from other data than the prepared ones; run the study again")
     rows = read_table(recorded_file(folder, record, "lists.parquet"))
-    found: dict[str, dict[str, float | None]] = {}
-    frames = []
     for split in MEASURED:
         relevant = dataset.of(split)
         lists = lists_of_rows(rows[rows[Columns.SPLIT] == split], relevant.distinct_users)
-        values = _values(Measured(lists, relevant, dataset.of(TRAIN), content), cutoffs)
-        found[split] = {key: _known(means(column)) for key, column in values.items()}
-        per_user = {f"{m.name}_at_{k}": values[f"{m.name}_at_{k}"] for m in METRICS if m.per_user for k in cutoffs}
-        frames.append(
-            pd.DataFrame({RUN: name, Columns.SPLIT: split, Columns.USER: lists.users.astype(np.int32), **per_user})
-        )
-    return found, pd.concat(frames, ignore_index=True)
+        yield split, Measured(lists, relevant, dataset.of(TRAIN), content)
 
 
-def _values(measured: Measured, cutoffs: Sequence[int]) -> dict[str, np.ndarray]:
-    return {f"{metric.name}_at_{k}": metric.values(measured, k) for metric in METRICS for k in cutoffs}
+def _measure_run(
+    dataset: PreparedDataset, folder: Path, name: str, cutoffs: Sequence[int], content: Content | None
+) -> RunMeasures:
+    found: dict[str, dict[str, float | None]] = {}
+    frames = []
+    for split, measured in load_lists(dataset, folder, content):
+        values = values_of(measured, cutoffs, METRICS)
+        found[split] = means_of(values)
+        frames.append(users_frame(name, split, measured.lists.users, measured.history_lengths, values))
+    deciles = popularity_deciles(measured.popularity)  # of the test split, which is the last
+    hits = np.where(measured.hits, deciles[measured.lists.items], 0)[:, :GROUP_CUTOFF]
+    return RunMeasures(name, found, pd.concat(frames, ignore_index=True), count_by_group(hits))
 
 
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else value
+def values_of(outcome: Outcome, cutoffs: Sequence[int], metrics: Iterable[Metric]) -> dict[str, np.ndarray]:
+    """Return `<metric>_at_<cutoff>` -> the values of all users, or the one value."""
+    return {f"{metric.name}_at_{k}": metric.values(outcome, k) for metric in metrics for k in cutoffs}
 
 
-def _write(writer: ParquetWriter | None, path: Path, rows: pd.DataFrame) -> ParquetWriter:
-    """Write the rows of a run as a row group of its own."""
-    import pyarrow as pa
-    from pyarrow.parquet import ParquetWriter
+def means_of(values: Mapping[str, np.ndarray]) -> dict[str, float | None]:
+    """Return the mean of each metric's values; None where there are none."""
+    found = {name: means(column) for name, column in values.items()}
+    return {name: None if np.isnan(value) else value for name, value in found.items()}
 
-    table: Any = pa.Table.from_pandas(rows, preserve_index=False)
-    if writer is None:
-        writer = ParquetWriter(path, table.schema)
-    writer.write_table(table, row_group_size=max(1, len(rows)))
-    return writer
+
+def users_frame(
+    run: str, split: str, users: np.ndarray, history: np.ndarray, values: Mapping[str, np.ndarray]
+) -> pd.DataFrame:
+    """Return the rows of a run and split for the file of the users' values."""
+    per_user = {metric.name for metric in METRICS if metric.per_user}
+    columns = {name: column for name, column in values.items() if name.rpartition("_at_")[0] in per_user}
+    known = {RUN: run, Columns.SPLIT: split, Columns.USER: users.astype(np.int32), HISTORY: history.astype(np.int32)}
+    return pd.DataFrame({**known, **columns})
 
 
 def _content(dataset: PreparedDataset, folder: Path, modalities: Sequence[str]) -> Content:

@@ -8,19 +8,43 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from mmrepro.evaluation.lists import NO_ITEM, RankedLists
 from mmrepro.ops.interactions import Interactions
 
-Compute = Callable[["Measured", int], np.ndarray | float]
-"""A metric of lists that are cut at k: a value a user, shape (n,), or one of all lists."""
+Compute = Callable[[Any, int], np.ndarray | float]
+"""A metric of an `Outcome`, or of `Measured` lists where it needs their items, cut at k: a value a user, shape (n,), or
+one of all lists."""
 UNORDERED = ("recall", "precision", "hit_rate")
 """Metrics of accuracy that are the same for every order of the items of a list."""
 LONG_TAIL = 0.8
 """Share of the items, the least popular first, that are the long tail."""
+
+
+class Outcome(Protocol):
+    """What most metrics are computed from: where hits stand, and how often each item is listed."""
+
+    @property
+    def hits(self) -> np.ndarray:
+        """Whether each place of each user's list holds a relevant item, shape (n, places), bool."""
+
+    @property
+    def n_relevant(self) -> np.ndarray:
+        """Number of relevant items of each user, shape (n,)."""
+
+    @property
+    def popularity(self) -> np.ndarray:
+        """Training interactions of each item, shape (n_items,)."""
+
+    @property
+    def n_users(self) -> int:
+        """Users of the data set."""
+
+    def exposure(self, k: int) -> np.ndarray:
+        """Return how often each item stands among the first k, shape (n_items,)."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +65,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Measured:
-    """What metrics are computed from.
+    """Lists and what they are measured by: an `Outcome` that has the items, too.
 
     Attributes
     ----------
@@ -74,42 +98,62 @@ class Measured:
         """Number of relevant items of each user, shape (n,)."""
         return self.relevant.history_lengths[self.lists.users]
 
+    @property
+    def popularity(self) -> np.ndarray:
+        """Training interactions of each item, shape (n_items,)."""
+        return self.training.popularity
 
-def recall(measured: Measured, k: int) -> np.ndarray:
+    @property
+    def history_lengths(self) -> np.ndarray:
+        """Number of different training items of each user, shape (n,)."""
+        return self.training.history_lengths[self.lists.users]
+
+    @property
+    def n_users(self) -> int:
+        """Users of the data set."""
+        return self.training.n_users
+
+    def exposure(self, k: int) -> np.ndarray:
+        """Return how often each item stands among the first k, shape (n_items,)."""
+        listed = self.items(k)
+        return np.bincount(listed[listed != NO_ITEM], minlength=self.training.n_items)
+
+
+def recall(outcome: Outcome, k: int) -> np.ndarray:
     """Return the share of a user's relevant items among the first k, in [0, 1]."""
-    found: np.ndarray = measured.hits[:, :k].sum(axis=1)
-    return found / measured.n_relevant
+    found: np.ndarray = outcome.hits[:, :k].sum(axis=1)
+    return found / outcome.n_relevant
 
 
-def ndcg(measured: Measured, k: int) -> np.ndarray:
+def ndcg(outcome: Outcome, k: int) -> np.ndarray:
     """Return the discounted gain of the first k against the best order (Järvelin and Kekäläinen 2002), in [0, 1]."""
     discounts = 1 / np.log2(np.arange(1, k + 1) + 1)
-    hits = measured.hits[:, :k]
+    hits = outcome.hits[:, :k]
     gained = _last((hits * discounts[: hits.shape[1]]).cumsum(axis=1))
-    return gained / discounts.cumsum()[np.minimum(k, measured.n_relevant) - 1]
+    return gained / discounts.cumsum()[np.minimum(k, outcome.n_relevant) - 1]
 
 
-def precision(measured: Measured, k: int) -> np.ndarray:
+def precision(outcome: Outcome, k: int) -> np.ndarray:
     """Return the share of relevant items among k places, in [0, 1]; places that candidates do not fill are misses."""
-    found: np.ndarray = measured.hits[:, :k].sum(axis=1)
+    found: np.ndarray = outcome.hits[:, :k].sum(axis=1)
     return found / k
 
 
-def map(measured: Measured, k: int) -> np.ndarray:
+def map(outcome: Outcome, k: int) -> np.ndarray:
     """Return the mean precision at the ranks of relevant items, over min(k, relevant items), in [0, 1]."""
-    hits = measured.hits[:, :k]
+    hits = outcome.hits[:, :k]
     at_hits = hits * hits.cumsum(axis=1) / np.arange(1, hits.shape[1] + 1)
-    return _last(at_hits.cumsum(axis=1)) / np.minimum(k, measured.n_relevant)
+    return _last(at_hits.cumsum(axis=1)) / np.minimum(k, outcome.n_relevant)
 
 
-def hit_rate(measured: Measured, k: int) -> np.ndarray:
+def hit_rate(outcome: Outcome, k: int) -> np.ndarray:
     """Return whether there is a relevant item among the first k: 0 or 1."""
-    return np.asarray(measured.hits[:, :k].any(axis=1), dtype=np.float64)
+    return np.asarray(outcome.hits[:, :k].any(axis=1), dtype=np.float64)
 
 
-def mrr(measured: Measured, k: int) -> np.ndarray:
+def mrr(outcome: Outcome, k: int) -> np.ndarray:
     """Return 1 / rank of the first relevant item among the first k, 0 without one (Voorhees 1999), in [0, 1]."""
-    hits = measured.hits[:, :k]
+    hits = outcome.hits[:, :k]
     return np.where(hits.any(axis=1), 1 / (hits.argmax(axis=1) + 1), 0.0) if hits.size else np.zeros(len(hits))
 
 
@@ -148,31 +192,26 @@ def intra_list_distance(measured: Measured, k: int) -> np.ndarray:
     return 1 - _ratio(products, n * (n - 1) / 2)
 
 
-def coverage(measured: Measured, k: int) -> float:
+def coverage(outcome: Outcome, k: int) -> float:
     """Return the share of all items that stand among the first k of some list, in [0, 1]."""
-    return len(np.unique(_listed(measured, k))) / measured.training.n_items
+    return float((outcome.exposure(k) > 0).mean())
 
 
-def novelty(measured: Measured, k: int) -> float:
+def novelty(outcome: Outcome, k: int) -> float:
     """Return the mean over listed items of -log2((popularity + 1) / (n_users + 1)) in bits; an unseen item stays
     finite.
     """
-    information = -np.log2((measured.training.popularity + 1) / (measured.training.n_users + 1))
-    listed = _listed(measured, k)
-    return float(information[listed].mean()) if len(listed) else 0.0
-
-
-def gini(measured: Measured, k: int) -> float:
-    """Return the Gini index of how often items are listed, in [0, 1 - 1 / n_items]; 0: all items equally often."""
-    n = measured.training.n_items
-    counts = np.sort(np.bincount(_listed(measured, k), minlength=n))
+    information = -np.log2((outcome.popularity + 1) / (outcome.n_users + 1))
+    counts = outcome.exposure(k)
     total = int(counts.sum())
+    return float((information * counts).sum() / total) if total else 0.0
+
+
+def gini(outcome: Outcome, k: int) -> float:
+    """Return the Gini index of how often items are listed, in [0, 1 - 1 / n_items]; 0: all items equally often."""
+    counts = np.sort(outcome.exposure(k))
+    n, total = len(counts), int(counts.sum())
     return float(((2 * np.arange(1, n + 1) - n - 1) * counts).sum() / (n * total)) if total else 0.0
-
-
-def _listed(measured: Measured, k: int) -> np.ndarray:
-    listed = measured.items(k)
-    return listed[listed != NO_ITEM]
 
 
 def _last(sums: np.ndarray) -> np.ndarray:
@@ -207,6 +246,8 @@ class Metric:
         Whether it says how well relevant items are found: models are ranked by such metrics.
     headline
         Whether it stands in readable tables.
+    of_items
+        Whether it needs the lists' items; others are computed from any `Outcome`.
     """
 
     compute: Compute
@@ -218,15 +259,16 @@ class Metric:
     per_user: bool = True
     accuracy: bool = False
     headline: bool = False
+    of_items: bool = False
 
     @property
     def name(self) -> str:
         """The name in configuration, tables and records: that of the function."""
         return self.compute.__name__
 
-    def values(self, measured: Measured, k: int) -> np.ndarray:
+    def values(self, outcome: Outcome, k: int) -> np.ndarray:
         """Return the values of all users, or the one value, as float64."""
-        return np.atleast_1d(np.asarray(self.compute(measured, k), dtype=np.float64))
+        return np.atleast_1d(np.asarray(self.compute(outcome, k), dtype=np.float64))
 
 
 METRICS = (
@@ -236,8 +278,10 @@ METRICS = (
     Metric(map, "MAP", "MAP", accuracy=True),
     Metric(hit_rate, "hit rate", "HR", accuracy=True),
     Metric(mrr, "MRR", "MRR", accuracy=True),
-    Metric(aplt, "APLT, share of the long tail", "APLT"),
-    Metric(intra_list_distance, "intra-list distance by content", "ILD", unit="cosine distance", largest=2.0),
+    Metric(aplt, "APLT, share of the long tail", "APLT", of_items=True),
+    Metric(
+        intra_list_distance, "intra-list distance by content", "ILD", unit="cosine distance", largest=2.0, of_items=True
+    ),
     Metric(coverage, "coverage", "Cov", per_user=False),
     Metric(novelty, "novelty", "Nov", unit="bits", largest=None, per_user=False),
     Metric(gini, "Gini index of exposure", "Gini", better="smaller", per_user=False),
@@ -262,6 +306,6 @@ def ordered_metric(name: str) -> Compute:
     return ndcg if name in UNORDERED else metric_named(name)
 
 
-def mean_over_users(compute: Compute, measured: Measured, k: int) -> float:
+def mean_over_users(compute: Compute, measured: Outcome, k: int) -> float:
     """Return the mean of one metric; NaN without users."""
     return means(np.asarray(compute(measured, k), dtype=np.float64))

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -165,6 +165,30 @@ def read_table(path: Path, remedy: str = AGAIN, **options: Any) -> pd.DataFrame:
         return pd.read_parquet(path, **options)
     except (OSError, ValueError) as error:  # what pyarrow raises derives from these
         raise MmreproError(f"{path}: no readable parquet file ({_reason(error)}); {remedy}") from None
+
+
+@contextmanager
+def row_groups(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Yield a function that writes rows of a parquet file, those of each call as a row group of their own; call it at
+    least once.
+    """
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    writer = None
+
+    def write(rows: pd.DataFrame) -> None:
+        nonlocal writer
+        table: Any = pa.Table.from_pandas(rows, preserve_index=False)
+        writer = writer or ParquetWriter(temporary, table.schema, compression="zstd")
+        writer.write_table(table, row_group_size=max(1, len(rows)))
+
+    with atomic_path(path) as temporary:
+        try:
+            yield write
+        finally:
+            if writer is not None:
+                writer.close()
 
 
 def read_arrays(path: Path, *names: str, remedy: str = AGAIN) -> list[np.ndarray]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from mmrepro.columns import TEST, VALID, Columns
-from mmrepro.datasets.interactions import INTERACTIONS, STATISTICS, PreparedDataset
 from mmrepro.evaluation.metrics import METRICS
 from mmrepro.reporting import literature
 from mmrepro.reporting.collect import Collection, flags_of
@@ -20,7 +18,6 @@ from mmrepro.reporting.headline import ACCURACY
 from mmrepro.reporting.literature import PublishedNumber
 from mmrepro.reporting.means import difference_percent, over_seeds, remarks
 from mmrepro.reporting.report import Report
-from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Plan
 
 MAIN_COLUMNS = (
@@ -103,24 +100,6 @@ def _verdict(row: Mapping, published_value: float | str | None, n_planned: int, 
         difference = difference_percent(row[Columns.MEAN], published_value)
         parts += [] if difference is None else [f"published {difference:+.1f} %"]
     return "; ".join([*parts, *remarks(row[Columns.N_SEEDS], n_planned, flags)])
-
-
-def prepared_of(report: Report) -> dict[str, PreparedDataset]:
-    """Return the data sets of a report that have been prepared."""
-    return load_prepared(report.plan, report.root)
-
-
-def load_prepared(plan: Plan, root: Path) -> dict[str, PreparedDataset]:
-    """Return the data sets of a study that have been prepared.
-
-    Raises
-    ------
-    KeyError
-        When a `statistics.json` lacks a count; `load_statistics` says so before.
-    """
-    folders = {name: root / Layout.prepared(name) for name in plan.study.datasets}
-    there = {n: f for n, f in folders.items() if all((f / file).is_file() for file in (STATISTICS, INTERACTIONS))}
-    return {name: PreparedDataset.load(folder) for name, folder in there.items()}
 
 
 def means_of_cells(

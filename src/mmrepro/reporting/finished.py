@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mmrepro.columns import TEST, Columns
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.measure import RUN
-from mmrepro.records.files import read_table, recorded_file
+from mmrepro.records.files import read_table
 from mmrepro.study.plan import PlannedRun
 
 CELL = (Columns.DATASET, Columns.FEATURES, Columns.MODEL, Columns.PROTOCOL)
@@ -74,19 +73,6 @@ def user_means(runs: Sequence[FinishedRun], columns: Sequence[str]) -> pd.DataFr
             found = "other users than the cell's other seeds" if users else "no users"
             raise MmreproError(f"{run.users}: {found} of {run.planned.folder}; delete it and run the study again")
     return pd.concat(parts).groupby(Columns.USER, sort=True).mean()
-
-
-def listed_pairs(run: FinishedRun, root: Path, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return users and items of the first k places of a run's test lists, each (n,).
-
-    Raises
-    ------
-    MmreproError
-        For a run without lists.
-    """
-    path = recorded_file(root / run.planned.folder, run.record, "lists.parquet")
-    rows = _test_rows(path, [Columns.USER, Columns.ITEM], [(Columns.RANK, "<=", k)], "folder")
-    return rows[Columns.USER].to_numpy(), rows[Columns.ITEM].to_numpy()
 
 
 def value_of(run: FinishedRun, split: str, metric: str, k: int) -> float:

@@ -86,14 +86,27 @@ def measured(
         made of other data than the run, or the run of other data than the prepared ones.
     """
     require_prepared_data(record, run.spec.dataset, run.folder / "run.json", root)
-    path = root / Layout.measures(plan.name, run.spec.dataset)
-    if not path.is_file():
+    found = measures_of(plan, run.spec.dataset, root)
+    if found is None:
         return None
-    found = _measures(path, path.stat().st_mtime_ns)
     if found.get("data") != record.get("data", {}).get("interactions"):
+        path = root / Layout.measures(plan.name, run.spec.dataset)
         raise MmreproError(f"{path}: measured on other data than {run.folder}; delete it and run the study again")
     metrics: dict[str, dict[str, float | None]] | None = found.get("runs", {}).get(run.folder.as_posix())
     return metrics
+
+
+def measures_of(plan: Plan, dataset: str, root: Path) -> dict[str, Any] | None:
+    """Return what was measured of a study's runs on a data set, as `evaluation/measure.py` describes it; None where
+    nothing was.
+
+    Raises
+    ------
+    MmreproError
+        When the file is no JSON object, or belongs to other values of the users than lie beside it.
+    """
+    path = root / Layout.measures(plan.name, dataset)
+    return _measures(path, path.stat().st_mtime_ns) if path.is_file() else None
 
 
 def prepared_hash(dataset: str, root: Path) -> str | None:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mmrepro.columns import TEST, TRAIN, Columns
-from mmrepro.datasets.interactions import PreparedDataset
-from mmrepro.evaluation.groups import N_DECILES, item_groups, recall_by_group
-from mmrepro.reporting.cells import means_of_cells, prepared_of
+from mmrepro.columns import Columns
+from mmrepro.errors import MmreproError
+from mmrepro.evaluation.groups import GROUP_CUTOFF as CUTOFF
+from mmrepro.evaluation.groups import N_DECILES
+from mmrepro.reporting.cells import means_of_cells
 from mmrepro.reporting.collect import Collection
-from mmrepro.reporting.finished import CELL, listed_pairs
+from mmrepro.reporting.finished import CELL
 from mmrepro.reporting.means import NOT_RUN, Row, decimal, main_blocks, selection_notes, study_note
+from mmrepro.reporting.records import measures_of
 from mmrepro.reporting.render import Block, Cell, Table, cells
 from mmrepro.reporting.report import Built, Report
+from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Plan
 from mmrepro.study.products import Product
 
 PRODUCT = Product("tables/long_tail")
-CUTOFF = 20
 DECILE = "decile"
 DECILE_COUNTS = ("items", "training interactions", "test pairs")
 LONG_TAIL_COLUMNS = (
@@ -40,21 +42,17 @@ LONG_TAIL_NOTE = (
 
 def build(report: Report) -> Iterator[Built]:
     """Yield the table."""
-    frame = long_tail_frame(report.plan, report.collection, report.made(prepared_of), report.root)
+    frame = long_tail_frame(report.plan, report.collection, report.root)
     yield "long_tail", frame, long_tail_table(report.plan, frame)
 
 
-def long_tail_frame(
-    plan: Plan, collection: Collection, prepared: Mapping[str, PreparedDataset], root: Path
-) -> pd.DataFrame:
+def long_tail_frame(plan: Plan, collection: Collection, root: Path) -> pd.DataFrame:
     """Return recall at 20 on test by decile of the items' popularity (`evaluation/groups.py`), 0 being the cold items.
 
     Parameters
     ----------
     plan, collection
         The study and what exists of its main table.
-    prepared
-        From `cells.load_prepared`; a data set that is not there has no values.
     root
         Folder that holds `results/`.
 
@@ -67,24 +65,26 @@ def long_tail_frame(
     Raises
     ------
     MmreproError
-        For a run without lists.
+        For a run that was measured without its groups.
     """
     values: list[tuple[Any, ...]] = []
     counts: list[tuple[Any, ...]] = []
-    for name, dataset in prepared.items():
-        popularity, relevant = dataset.of(TRAIN).popularity, dataset.of(TEST)
-        groups = item_groups(popularity)
-        for group, inside in groups.items():
-            counts.append((name, group, inside.sum(), popularity[inside].sum(), inside[relevant.distinct[1]].sum()))
+    for name in plan.study.datasets:
+        found = measures_of(plan, name, root) or {}
+        groups = found.get("groups", {"items": (), "interactions": (), "pairs": ()})
+        counts += [(name, *sizes) for sizes in zip(range(N_DECILES + 1), *groups.values(), strict=False)]
         for run in collection.runs:
             if run.planned.spec.dataset == name:
-                recall = recall_by_group(relevant, listed_pairs(run, root, CUTOFF), groups)
-                values += [(*run.cell, group, value) for group, value in recall.items()]
+                recall = found.get("recall_by_group", {}).get(run.planned.folder.as_posix())
+                if recall is None:
+                    path = Layout.measures(plan.name, name)
+                    raise MmreproError(f"{path}: no recall by group; delete the file and run the study again")
+                values += [(*run.cell, *value) for value in enumerate(recall)]
     frame = means_of_cells(plan, (DECILE,), [(group,) for group in range(N_DECILES + 1)], values)
     frame[Columns.METRIC], frame[Columns.K] = "recall", CUTOFF
     names = ["n_items", "n_interactions", "n_test_pairs"]
-    found = pd.DataFrame(counts, columns=[Columns.DATASET, DECILE, *names]).astype(dict.fromkeys(names, "Int64"))
-    return frame.merge(found, on=[Columns.DATASET, DECILE], how="left")[list(LONG_TAIL_COLUMNS)]
+    sizes = pd.DataFrame(counts, columns=[Columns.DATASET, DECILE, *names]).astype(dict.fromkeys(names, "Int64"))
+    return frame.merge(sizes, on=[Columns.DATASET, DECILE], how="left")[list(LONG_TAIL_COLUMNS)]
 
 
 def long_tail_table(plan: Plan, frame: pd.DataFrame) -> Table:

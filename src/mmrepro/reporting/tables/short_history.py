@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
-from mmrepro.columns import TEST, TRAIN, Columns
-from mmrepro.datasets.interactions import PreparedDataset
-from mmrepro.reporting.cells import means_of_cells, prepared_of
+from mmrepro.columns import Columns
+from mmrepro.evaluation.measure import HISTORY as HISTORY_LENGTH
+from mmrepro.reporting.cells import means_of_cells
 from mmrepro.reporting.collect import Collection
 from mmrepro.reporting.finished import CELL, user_means
 from mmrepro.reporting.headline import LEGEND, SHORT, headline_columns
@@ -35,16 +35,16 @@ HISTORY_NOTE = (
 
 def build(report: Report) -> Iterator[Built]:
     """Yield the table."""
-    frame = short_history_frame(report.plan, report.collection, report.made(prepared_of))
+    frame = short_history_frame(report.plan, report.collection)
     yield "short_history", frame, short_history_table(report.plan, frame)
 
 
-def short_history_frame(plan: Plan, collection: Collection, prepared: Mapping[str, PreparedDataset]) -> pd.DataFrame:
+def short_history_frame(plan: Plan, collection: Collection) -> pd.DataFrame:
     """Return the headline metrics over test users with few training items, and over the others.
 
     Parameters
     ----------
-    plan, collection, prepared
+    plan, collection
         As for `long_tail_frame`.
 
     Returns
@@ -59,23 +59,20 @@ def short_history_frame(plan: Plan, collection: Collection, prepared: Mapping[st
         For a run without metrics of its users.
     """
     columns = headline_columns(plan.study)
+    names = [f"{metric}_at_{k}" for metric, k in columns]
     values: list[tuple[Any, ...]] = []
-    counts: list[tuple[Any, ...]] = []
-    for name, dataset in prepared.items():
-        short = dataset.of(TRAIN).history_lengths < SHORT_HISTORY
-        tested = dataset.of(TEST).distinct_users
-        groups = {history: tested[short[tested] == few] for history, few in zip(HISTORIES, (True, False), strict=True)}
-        counts += [(name, history, len(users)) for history, users in groups.items()]
-        for run in collection.runs:
-            if run.planned.spec.dataset == name:
-                users = user_means([run], [f"{metric}_at_{k}" for metric, k in columns])
-                values += [
-                    (*run.cell, history, metric, k, users.loc[users.index.isin(group), f"{metric}_at_{k}"].mean())
-                    for (history, group), (metric, k) in itertools.product(groups.items(), columns)
-                ]
+    counts: dict[tuple[str, str], int] = {}
+    for run in collection.runs:
+        users = user_means([run], [HISTORY_LENGTH, *names])
+        short = users[HISTORY_LENGTH] < SHORT_HISTORY
+        for history, group in zip(HISTORIES, (users[short], users[~short]), strict=True):
+            counts[run.planned.spec.dataset, history] = len(group)
+            values += [(*run.cell, history, *column, group[name].mean())
+                       for column, name in zip(columns, names, strict=True)]  # fmt: skip
     rows = [(history, *column) for history, column in itertools.product(HISTORIES, columns)]
     frame = means_of_cells(plan, (HISTORY, Columns.METRIC, Columns.K), rows, values)
-    found = pd.DataFrame(counts, columns=[Columns.DATASET, HISTORY, "n_users"]).astype({"n_users": "Int64"})
+    sizes = [(*group, count) for group, count in counts.items()]
+    found = pd.DataFrame(sizes, columns=[Columns.DATASET, HISTORY, "n_users"]).astype({"n_users": "Int64"})
     return frame.merge(found, on=[Columns.DATASET, HISTORY], how="left")[list(SHORT_HISTORY_COLUMNS)]
 
 
