@@ -13,6 +13,7 @@ from hand_made import (
     make_root,
     write_alignment,
     write_all,
+    write_evidence,
     write_probe,
     write_run,
     write_statistics,
@@ -30,6 +31,7 @@ from mmrepro.study.resolve import plan_of_file
 def whole(tmp_path: Path) -> Path:
     plan = make_root(tmp_path)
     write_all(tmp_path, plan)
+    write_evidence(tmp_path, plan)
     for probe in plan.probes:
         write_probe(tmp_path, probe, 0.5)
     return tmp_path
@@ -96,8 +98,8 @@ def test_publishing_writes_tables_and_records_without_paths_of_this_machine(whol
     assert not (folder / "alignments.jsonl").exists()  # nothing is pre-trained
     assert {line["git"]["commit"] for line in lines} == {"0123456789abcdef"}
     assert "open_clip ViT-B-32 weights.bin" in (folder / "runs.jsonl").read_text()
-    everything = "".join(path.read_text() for path in folder.rglob("*") if path.suffix != ".svg" and path.is_file())
-    assert str(whole) not in everything
+    everything = b"".join(path.read_bytes() for path in folder.rglob("*") if path.suffix != ".svg" and path.is_file())
+    assert str(whole).encode() not in everything
     first = (folder / "runs.jsonl").read_bytes()
     publish_reference(plan_of_file(STUDY_FILE, whole), whole / "results/reference", whole)
     assert (folder / "runs.jsonl").read_bytes() == first
@@ -126,6 +128,7 @@ def test_publishing_refuses_holes_dirty_code_and_different_code(tmp_path: Path) 
     record.write_text(
         record.read_text().replace("f" * 16, json.loads((tmp_path / first.folder / "run.json").read_text())["code"])
     )
+    write_evidence(tmp_path, plan)
     assert (publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path) / "runs.jsonl").is_file()
 
 
@@ -146,6 +149,7 @@ def test_a_study_that_was_edited_meanwhile_is_published_if_the_code_is_todays_an
     with pytest.raises(MmreproError, match="made from uncommitted code"):
         publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path)
     monkeypatch.setattr("mmrepro.housekeeping.publish.is_committed", lambda folder: True)
+    write_evidence(tmp_path, plan)
     assert (publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path) / "runs.jsonl").is_file()
     shutil.rmtree(tmp_path / plan.runs[0].folder)
     write_run(
@@ -188,6 +192,7 @@ def test_publishing_takes_pretraining_along_and_refuses_what_is_missing_or_uncle
     with pytest.raises(MmreproError, match=f"not finished: {probe.path.as_posix()}; run"):
         publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path)
     write_probe(tmp_path, probe, 0.5)
+    write_evidence(tmp_path, plan)
     folder = publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path)
     (line,) = (folder / "alignments.jsonl").read_text().splitlines()
     assert json.loads(line)["folder"] == planned.folder.as_posix()
@@ -206,6 +211,7 @@ def test_variants_of_a_comparison_are_published_with_the_rest(tmp_path: Path) ->
     for run in plan.final_runs:
         if not (tmp_path / run.folder).exists():
             write_run(tmp_path, run, [0.5, 0.25])
+    write_evidence(tmp_path, plan)
     folder = publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path)
     assert [json.loads(line)["folder"] for line in (folder / "runs.jsonl").read_text().splitlines()] == folders
     assert len(folders) == 4 and (folder / "tables/layers.tex").is_file()

@@ -75,11 +75,13 @@ def track_raw(datasets: Annotated[list[str], typer.Argument(help="names of fetch
     print(visible(run(datasets, Path())))
 
 
-def release(study: StudyFile) -> None:
-    """Version a study's raw data, prepared data and features with DVC, for `dvc push`."""
+def release(
+    study: StudyFile, data_only: Annotated[bool, typer.Option("--data-only", help="no runs and tables")] = False
+) -> None:
+    """Version a study's data, features, runs and tables with DVC, for `dvc push`."""
     from mmrepro.housekeeping.release import release as run
 
-    print(visible(run(resolved(study), study, Path())))
+    print(visible(run(resolved(study), study, Path(), data_only)))
 
 
 def restore(study: StudyFile) -> None:
@@ -112,6 +114,21 @@ def trace(
     committed = study if (study / RUNS_FILE).is_file() else None
     file = study_path(Path(study.name) if committed else study)
     print(visible(origin(resolved(file), file, model, metric, Path(), dataset, protocol, committed)))
+
+
+def verify(
+    path: Annotated[Path, typer.Argument(help="a study's name or file, or a folder such as results/reference/tiktok")],
+) -> None:
+    """Measure a study's lists again, or its published hits, build its tables again, and say what differs."""
+    from mmrepro.housekeeping.verify import verify_local, verify_published
+    from mmrepro.reporting.trace import RUNS_FILE
+
+    if (path / RUNS_FILE).is_file():
+        found = verify_published(resolved(study_path(Path(path.name))), path)
+    else:
+        found = verify_local(resolved(study_path(Path(path.name) if path.parent == Path("results") else path)))
+    print(visible(found.text))
+    raise typer.Exit(1 if found.differences else 0)
 
 
 def publish(study: StudyFile, output: Output, allow_partial: bool = False) -> None:
@@ -191,7 +208,7 @@ def accept(study: StudyFile) -> None:
 
 
 COMMANDS = (
-    status, doctor, track_raw, release, restore, show, trace, publish, recommend, refit, check_reference, schema, dvc,
-    accept,
+    status, doctor, track_raw, release, restore, show, trace, verify, publish, recommend, refit, check_reference,
+    schema, dvc, accept,
 )  # fmt: skip
 """In the order of the command line's help."""

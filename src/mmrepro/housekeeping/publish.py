@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmrepro.config.model import model_names
 from mmrepro.config.run import WATCH
+from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.errors import MmreproError
+from mmrepro.evaluation.places import write_places
+from mmrepro.housekeeping.verify import CHECKSUMS, EVIDENCE, FOLDER, Verification, build_published, checksums
 from mmrepro.records.files import file_sha256, read_object, write_text
 from mmrepro.records.provenance import is_committed
-from mmrepro.reporting.build import build_tables
 from mmrepro.reporting.records import job_record, prepared_hash
 from mmrepro.study.kinds import training_code
 from mmrepro.study.layout import Layout
@@ -25,11 +28,12 @@ _ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/:]+/)+([^\s/:]+)")
 
 
 def publish_reference(plan: Plan, output: Path, root: Path = Path(), allow_partial: bool = False) -> Path:
-    """Write a study's tables, figures, summary and the records of all its jobs to `<output>/<study>`.
+    """Write a study's tables, figures, summary, the records of all its jobs and the evidence to `<output>/<study>`.
 
-    Records are those of its runs and trials, of its pre-trainings and of its probes, each kind in a file of its own.
-    The tables are built anew from the records that are written beside them, so that the two cannot disagree. An older
-    folder of that study is replaced as a whole.
+    Records are those of its runs and trials, of its pre-trainings and of its probes, each kind in a file of its own;
+    evidence is what a data set, its features and a search say of themselves, and the places of the hits of every run.
+    Tables and figures are built from these alone, so that they follow from what lies beside them, and hold nothing of
+    this machine. An older folder of that study is replaced as a whole.
 
     Parameters
     ----------
@@ -51,6 +55,7 @@ def publish_reference(plan: Plan, output: Path, root: Path = Path(), allow_parti
     ------
     MmreproError
         When planned jobs are missing, come from uncommitted code, or from different code of one model; names them.
+        When lists are missing, or metrics do not follow from them.
     """
     found = {job: job_record(job, root) for job in _recorded(plan)}
     if not allow_partial:
@@ -61,10 +66,12 @@ def publish_reference(plan: Plan, output: Path, root: Path = Path(), allow_parti
     temporary = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        build_tables(plan, temporary, root)
         for file in sorted({str(job.of_kind.records) for job in finished}):
             lines = [_line(plan, job, record, root) for job, record in finished.items() if job.of_kind.records == file]
             write_text(temporary / file, "".join(f"{line}\n" for line in sorted(lines)))
+        _write_evidence(plan, finished, temporary, root)
+        _write_tables(plan, temporary, root)
+        write_text(temporary / CHECKSUMS, checksums(temporary))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     finally:
@@ -77,6 +84,37 @@ def _recorded(plan: Plan) -> list[Job]:
     return [job for job in plan.jobs if job.of_kind.records]
 
 
+def _write_evidence(plan: Plan, finished: Mapping[Job, Mapping[str, Any]], folder: Path, root: Path) -> None:
+    """Write what tables are built from beside records, and what metrics are."""
+    lines: dict[str, set[str]] = {}
+    for job in plan.jobs:
+        if job.evidence is not None and (found := read_object(root / job.evidence[1])) is not None:
+            values = {FOLDER: job.evidence[1].as_posix(), **_portable(found)}
+            lines.setdefault(job.evidence[0], set()).add(json.dumps(values))
+    for name, written in lines.items():
+        write_text(folder / name, "".join(f"{line}\n" for line in sorted(written)))
+    for name in plan.study.datasets:
+        runs = [_place(job).as_posix() for job in finished if job.kind == "train" and job.labels["dataset"] == name]
+        if runs:
+            dataset = PreparedDataset.load(root / Layout.prepared(name))
+            write_places(dataset, runs, plan.study.cutoffs, root, folder / EVIDENCE / name)
+
+
+def _write_tables(plan: Plan, folder: Path, root: Path) -> None:
+    """Build the tables from what is published."""
+    found = Verification()
+    with tempfile.TemporaryDirectory() as scratch:
+        build_published(plan, folder, Path(scratch), root, found)
+        if found.differences:
+            raise MmreproError(f"not published: {'; '.join(found.differences[:3])}; run the study again")
+        shutil.copytree(Path(scratch) / Layout.study(plan.name), folder, dirs_exist_ok=True, ignore=_measures)
+
+
+def _measures(folder: str, names: list[str]) -> list[str]:
+    """What is no part of a publication."""
+    return [name for name in names if name == "measures"]
+
+
 def _place(job: Job) -> Path:
     """The folder of a job, or the file where it has none of its own."""
     return job.product.parent if job.product.name == "run.json" else job.product
@@ -84,10 +122,10 @@ def _place(job: Job) -> Path:
 
 def _line(plan: Plan, job: Job, record: Mapping[str, Any], root: Path) -> str:
     """A line of a file of records; of a final run, with its metrics."""
-    values: dict[str, Any] = {"folder": _place(job).as_posix(), **_portable(record)}
+    values: dict[str, Any] = {FOLDER: _place(job).as_posix(), **_portable(record)}
     if job.kind == "train":
         path = root / Layout.measures(plan.name, job.labels["dataset"])
-        values["metrics"] = (read_object(path) or {}).get("runs", {}).get(values["folder"])
+        values["metrics"] = (read_object(path) or {}).get("runs", {}).get(values[FOLDER])
     return json.dumps(values)
 
 

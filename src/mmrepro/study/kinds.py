@@ -37,6 +37,8 @@ class Kind:
         Minutes granted at least.
     records
         File of a publication that takes the records of such jobs; none: the product is no record.
+    evidence
+        File of a publication that takes what else tables are built from, a line a file, and the pattern of these files.
     tracked
         Whether MLflow is told of it.
     sequential
@@ -57,6 +59,7 @@ class Kind:
     parts: Mapping[str, str] = field(default_factory=dict)
     runtime: int = 30
     records: str | None = None
+    evidence: tuple[str, str] | None = None
     tracked: bool = False
     sequential: bool = False
     wanted: bool = False
@@ -85,18 +88,20 @@ KINDS: dict[str, Kind] = {
     ),
     "prepare": Kind(
         "data sets", f"{PREPARED}/statistics.json", "prepare/{dataset}", ("datasets.prepare:prepare",),
-        {"reader": f"{READER}:read"}, 60, remade=True,
+        {"reader": f"{READER}:read"}, 60, remade=True, evidence=("datasets.jsonl", f"{PREPARED}/statistics.json"),
         beside=tuple(f"{PREPARED}/{name}.parquet" for name in ("interactions", "items", "users")),
     ),
     "align_content": Kind(
         "pre-trainings", f"{ENCODER}/run.json", "align_content/{dataset}/{features}/{modality}",
         ("features.alignment.pretrain:align_content", "features.extract:extract"), {"encoder": ENCODING}, 720,
         records="alignments.jsonl", tracked=True, remade=True,
+        evidence=("features.jsonl", f"{FEATURES}/{{modality}}.json"),
         beside=(f"{ENCODER}/encoder.pt", f"{FEATURES}/{{modality}}.npy", f"{FEATURES}/{{modality}}.json"),
     ),
     "extract": Kind(
         "features", f"{FEATURES}/{{modality}}.json", "extract/{dataset}/{features}/{modality}",
         ("features.extract:extract",), {"encoder": ENCODING}, 240, remade=True,
+        evidence=("features.jsonl", f"{FEATURES}/{{modality}}.json"),
         beside=(f"{FEATURES}/{{modality}}.npy",),
     ),
     "item_graph": Kind(
@@ -113,10 +118,11 @@ KINDS: dict[str, Kind] = {
     ),
     "select": Kind(
         "selections", SELECTION, f"searches/{{search}}/{CELL_LOG}", ("training.selection:select",), runtime=10,
+        evidence=("selections.jsonl", SELECTION),
     ),
     "search": Kind(
         "searches", SELECTION, f"searches/{{search}}/{CELL_LOG}", ("training.tpe:search",), TRAINED_BY, 720,
-        sequential=True,
+        sequential=True, evidence=("selections.jsonl", SELECTION),
     ),
     "train": Kind(
         "final runs", f"{RUN}/run.json", f"runs/{CELL_LOG}/seed{{seed}}", ("training.run:train",), TRAINED_BY, 720,

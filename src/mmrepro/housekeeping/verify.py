@@ -1,0 +1,337 @@
+"""Whether the numbers of a study follow from what lies beside them: every metric measured again, every table and figure
+built again, every hash compared.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mmrepro.columns import Columns
+from mmrepro.errors import MmreproError
+from mmrepro.evaluation.measure import MEASURED, measure_study, write_measures
+from mmrepro.evaluation.places import COUNTED, measure_places, sizes_of_places
+from mmrepro.records.files import file_sha256, read_json, read_object, write_record
+from mmrepro.reporting.build import build_tables
+from mmrepro.study.layout import Layout
+from mmrepro.study.plan import Job, Plan
+from mmrepro.study.products import SUMMARY, table_files
+
+FOLDER = "folder"
+"""Key of a line of a publication's records: where the file lay."""
+METRICS = "metrics"
+EVIDENCE = "evidence"
+CHECKSUMS = "SHA256SUMS"
+CLOSE = 1e-9
+"""Difference of two values of a metric that rounding of sums in another order makes."""
+SHOWN = 20
+IDENTITY = (
+    Columns.DATASET, Columns.FEATURES, Columns.MODEL, Columns.PROTOCOL, Columns.SPLIT, Columns.METRIC, Columns.K,
+    Columns.SEED, "comparison", "variant", "decile", "history", "first", "second", "parameter", "modality", "what",
+)  # fmt: skip
+"""Columns that say which row of a table one is."""
+
+
+@dataclass
+class Verification:
+    """What came out.
+
+    Attributes
+    ----------
+    checked
+        What was compared, a line each.
+    differences
+        What differs, a line each; empty: every number follows.
+    stopped
+        Whether something could not be read, so that what follows from it was not compared.
+    """
+
+    checked: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def text(self) -> str:
+        """All lines, the differences last; of many, the first ones."""
+        more = len(self.differences) - SHOWN
+        shown = [f"DIFFERS: {line}" for line in self.differences[:SHOWN]]
+        end = "every number follows" if not self.differences else f"{len(self.differences)} differences"
+        return "\n".join([*self.checked, *shown, *([f"and {more} more"] if more > 0 else []), end])
+
+
+def verify_published(plan: Plan, folder: Path, root: Path = Path()) -> Verification:
+    """Verify a folder of published results from what is published: no data set, run or graphics card is needed.
+
+    Parameters
+    ----------
+    plan
+        The resolved study.
+    folder
+        Such as `results/reference/tiktok`.
+    root
+        Folder that holds `config/` and `data/published`.
+
+    Raises
+    ------
+    MmreproError
+        When the folder is no publication, or was made before evidence was kept.
+    """
+    if not (folder / EVIDENCE).is_dir():
+        raise MmreproError(
+            f"{folder / EVIDENCE}: no such folder; publish the study again, or name a folder that has it"
+        )
+    found = Verification()
+    _check_files(folder, found)
+    with tempfile.TemporaryDirectory() as name:
+        build_published(plan, folder, Path(name), root, found)
+        if not found.stopped:
+            _compare_built(plan, folder, Path(name) / Layout.study(plan.name), found)
+    return found
+
+
+def build_published(plan: Plan, folder: Path, scratch: Path, root: Path, found: Verification) -> None:
+    """Build the tables of a publication from its records and evidence alone.
+
+    Parameters
+    ----------
+    plan
+        The resolved study.
+    folder
+        With records and evidence.
+    scratch
+        An empty folder: receives what the jobs left, and below it `results/<study>` with the tables.
+    root
+        Folder that holds `config/` and `data/published`.
+    found
+        Receives what was compared on the way.
+    """
+    for part in ("config", "data/published"):
+        (scratch / part).parent.mkdir(parents=True, exist_ok=True)
+        (scratch / part).symlink_to((root / part).absolute())
+    with _noted(found, scratch):
+        lines = _put_back(plan, folder, scratch, found)
+        _measure_again(plan, folder, scratch, lines, found)
+        code = {str(line.get(Columns.MODEL)): str(line.get("code")) for line in lines.values()}
+        build_tables(plan, scratch / Layout.study(plan.name), scratch, code)
+
+
+@contextmanager
+def _noted(found: Verification, scratch: Path) -> Iterator[None]:
+    """What cannot be read is a difference, after which nothing can be compared."""
+    try:
+        yield
+    except MmreproError as error:
+        found.differences.append(str(error).replace(f"{scratch}/", ""))
+        found.stopped = True
+
+
+def verify_local(plan: Plan, root: Path = Path()) -> Verification:
+    """Verify a study's results from the lists, records and data that lie here.
+
+    Parameters
+    ----------
+    plan
+        The resolved study.
+    root
+        Folder that holds `config/`, `data/` and `results/`.
+
+    Raises
+    ------
+    MmreproError
+        When the study has no tables here.
+    """
+    found, folder = Verification(), root / Layout.study(plan.name)
+    if not (folder / SUMMARY).is_file():
+        raise MmreproError(f"{folder}: no tables there; run the study first")
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        (scratch / "results").mkdir()
+        for part in (root / "config", root / "data", *(root / "results").iterdir()):
+            if part != folder:
+                (scratch / part.relative_to(root)).symlink_to(part.absolute())
+        with _noted(found, scratch):
+            _check_left(plan, root, found)
+            for job in plan.jobs_of("measure"):
+                dataset = job.labels["dataset"]
+                measure_study(dataset, job.settings, scratch / job.product, scratch)
+                there = (read_object(root / job.product) or {}).get("runs", {})
+                again = (read_object(scratch / job.product) or {})["runs"]
+                _compare_metrics(job.product.as_posix(), there, again, "its lists", found)
+            built = scratch / Layout.study(plan.name)
+            build_tables(plan, built, scratch)
+            _compare_built(plan, folder, built, found)
+    return found
+
+
+def _check_left(plan: Plan, root: Path, found: Verification) -> None:
+    """Compare what final runs left with the hashes in their records."""
+    count = 0
+    for job in plan.jobs_of("train"):
+        record = read_object(root / job.product) or {}
+        for name, sha256 in record.get("files", {}).items():
+            path, count = (root / job.product).with_name(name), count + 1
+            if not path.is_file() or file_sha256(path) != sha256:
+                found.differences.append(f"{path}: not the file that its run left")
+    found.checked.append(f"{count} files of final runs are compared with the SHA-256 in their records")
+
+
+def checksums(folder: Path) -> str:
+    """Return the SHA-256 of every file below a folder, as `sha256sum` prints and checks it."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return "".join(f"{file_sha256(folder / name)}  {name}\n" for name in names if name != CHECKSUMS)
+
+
+def _check_files(folder: Path, found: Verification) -> None:
+    """Compare the files that are there with the list of their hashes."""
+    path = folder / CHECKSUMS
+    listed = _by_name(path.read_text(encoding="utf-8", errors="replace") if path.is_file() else "")
+    there = _by_name(checksums(folder))
+    for name in sorted({*listed, *there}):
+        if listed.get(name) != there.get(name):
+            what = "not listed" if name not in listed else "not there" if name not in there else "another file"
+            found.differences.append(f"{folder / name}: {what} in {CHECKSUMS}")
+    found.checked.append(f"{len(listed)} files are compared with their SHA-256")
+
+
+def _by_name(sums: str) -> dict[str, str]:
+    """Name -> SHA-256."""
+    return {name: sha256 for sha256, _, name in (line.partition("  ") for line in sums.splitlines())}
+
+
+def _put_back(plan: Plan, folder: Path, scratch: Path, found: Verification) -> dict[str, dict[str, Any]]:
+    """Lay records and evidence where their jobs left them; return the lines of final runs by folder."""
+    expected: dict[str, Job] = {}
+    for job in plan.jobs:
+        if job.of_kind.records:
+            expected[job.product.as_posix()] = job
+        if job.evidence is not None:
+            expected[job.evidence[1].as_posix()] = job
+    runs, laid = {}, set()
+    for file in sorted(folder.glob("*.jsonl")):
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+            values = read_line(file, number, line)
+            place = str(values.pop(FOLDER, ""))
+            target = place if place.endswith(".json") else f"{place}/run.json"
+            if target not in expected:
+                found.differences.append(
+                    f"{file}: line {number} is of no job of the study as it is configured: {place}"
+                )
+                continue
+            if expected[target].kind == "train":
+                runs[place] = values
+            laid.add(target)
+            write_record(scratch / target, {key: value for key, value in values.items() if key != METRICS})
+    found.checked.append(f"{len(laid)} records are laid where their jobs left them, {len(runs)} of them of final runs")
+    return runs
+
+
+def read_line(file: Path, number: int, line: str) -> dict[str, Any]:
+    """Return the record that a line of a file is.
+
+    Raises
+    ------
+    MmreproError
+        When it is no JSON object.
+    """
+    import json
+
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise MmreproError(f"{file}: line {number} is no JSON object; restore the file from git")
+    return values
+
+
+def _measure_again(
+    plan: Plan, folder: Path, scratch: Path, runs: Mapping[str, Mapping[str, Any]], found: Verification
+) -> None:
+    """Measure the runs of each data set from the places of their hits, and compare with what is recorded."""
+    for name in plan.study.datasets:
+        recorded = {run: line.get(METRICS) or {} for run, line in runs.items() if line.get("dataset") == name}
+        if not recorded:
+            continue
+        places = folder / EVIDENCE / name
+        statistics = read_json(scratch / Layout.prepared(name) / "statistics.json", "publish the study again")
+        output = scratch / Layout.measures(plan.name, name)
+        write_measures(
+            output, name, statistics["content_hash"], plan.study.cutoffs, sizes_of_places(places),
+            measure_places(places, statistics["n_users"], recorded, plan.study.cutoffs),
+        )  # fmt: skip
+        again = (read_object(output) or {})["runs"]
+        _compare_metrics(f"{name}: runs.jsonl", recorded, again, "the places of its hits", found)
+
+
+def _compare_metrics(
+    where: str, recorded: Mapping[str, Any], again: Mapping[str, Any], origin: str, found: Verification
+) -> None:
+    count = 0
+    for run, splits in again.items():
+        for split in MEASURED:
+            for metric, value in splits[split].items():
+                known = (recorded.get(run, {}).get(split) or {}).get(metric)
+                count += 1
+                if (known is None) != (value is None) or (known is not None and abs(known - value) > CLOSE):
+                    found.differences.append(f"{where}: {run} {split} {metric} {known}, from {origin} {value}")
+    for run in sorted({*recorded} - {*again}):
+        found.differences.append(f"{where}: {run} could not be measured again")
+    trusted = (
+        "" if origin == "its lists" else f" (those that need the items, such as {_trusted()}, are taken as they are)"
+    )
+    found.checked.append(f"{where}: {count} values of {len(again)} runs are measured again from {origin}{trusted}")
+
+
+def _trusted() -> str:
+    from mmrepro.evaluation.metrics import METRICS as ALL
+
+    return " and ".join(metric.short for metric in ALL if metric not in COUNTED)
+
+
+def _compare_built(plan: Plan, folder: Path, built: Path, found: Verification) -> None:
+    """Compare each table and figure that was built again with the one that is there."""
+    names = table_files(plan)
+    for name in names:
+        found.differences += _compare(folder / name, built / name)
+    found.checked.append(f"{len(names)} tables and figures are built again")
+    stray = {p.relative_to(folder) for part in ("tables", "figures") for p in (folder / part).rglob("*") if p.is_file()}
+    found.differences += [f"{folder / name}: a file that the study does not make" for name in sorted(stray - {*names})]
+
+
+def _compare(there: Path, again: Path) -> Iterator[str]:
+    if not there.is_file():
+        yield f"{there}: missing"
+    elif there.read_bytes() == again.read_bytes():
+        return
+    elif there.suffix == ".csv":
+        yield from _compare_cells(there, again)
+    elif there.suffix in (".md", ".tex", ".json"):
+        old, new = (path.read_text(encoding="utf-8", errors="replace").splitlines() for path in (there, again))
+        pairs = enumerate(zip(old, new, strict=False))
+        number = next((n for n, (line, other) in pairs if line != other), min(len(old), len(new)))
+        shown = [lines[number].strip() if number < len(lines) else "nothing" for lines in (old, new)]
+        yield f"{there}: line {number + 1} is '{shown[0]}', built again '{shown[1]}'"
+    else:
+        yield f"{there}: drawn otherwise when it is built again; another version of matplotlib does so as well"
+
+
+def _compare_cells(there: Path, again: Path) -> Iterator[str]:
+    """A line for each cell of a table that differs."""
+    try:
+        old, new = (pd.read_csv(path, dtype="str", keep_default_na=False) for path in (there, again))
+    except ValueError as error:
+        yield f"{there}: no readable table ({' '.join(str(error).split())[:99]})"
+        return
+    if [*old.columns] != [*new.columns] or len(old) != len(new):
+        yield f"{there}: {len(old)} rows of {len(old.columns)} columns, built again {len(new)} of {len(new.columns)}"
+        return
+    known = [name for name in IDENTITY if name in new]
+    for row, column in zip(*(old.to_numpy() != new.to_numpy()).nonzero(), strict=True):
+        which = " ".join(new.loc[row, known]) if known else f"row {row + 1}"
+        yield f"{there}: {which}: {new.columns[column]} {old.iat[row, column]!r}, built again {new.iat[row, column]!r}"
