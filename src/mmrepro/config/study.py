@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from mmrepro.config.base import Name, Strict
+from mmrepro.config.base import Name, Strict, nearest
 from mmrepro.config.protocol import ProtocolConfig
 from mmrepro.config.run import WATCH, WATCH_DESCRIPTION, Watch
 
@@ -115,6 +115,21 @@ class VerdictConfig(Strict):
     )
 
 
+BEST_OTHER = "the best other"
+
+
+class Claim(Strict):
+    """What a paper claims, in our words, and the two rows of a table by which it is tested on every data set."""
+
+    statement: str = Field(min_length=1)
+    source: str = Field(min_length=1, description="where it is claimed")
+    better: str = Field(description="a model of the main table, or a variant of the comparison")
+    than: str = Field(BEST_OTHER, description=f"another one; unless given, {BEST_OTHER}")
+    comparison: TableName | None = Field(None, description="whose variants are compared; none: the main table's models")
+    model: Name | None = Field(None, description="whose variants are compared; none: the comparison's first")
+    metric: Watch = WATCH
+
+
 class StudyConfig(Strict):
     """A study: a view on runs, and the tables made from them."""
 
@@ -146,6 +161,7 @@ class StudyConfig(Strict):
     published: tuple[Annotated[str, Field(pattern=r"^[\w.-]+\.csv$")], ...] = Field(
         (), description="files of data/published that this study is compared with, beside papers.csv; none: all"
     )
+    claims: tuple[Claim, ...] = Field((), description="what is claimed elsewhere and tested here")
     verdict: VerdictConfig = Field(default_factory=VerdictConfig, description="when a published number is reproduced")
     note: str = Field("", description="a sentence for every table's footer")
 
@@ -168,6 +184,24 @@ class StudyConfig(Strict):
                     for name, spec in protocols.items()
                 }
         return data
+
+    def problem_of(self, claim: Claim) -> str | None:
+        """Return why a claim cannot be tested by the study's rows; None where it can."""
+        rows = [*self.models]
+        if claim.comparison is not None:
+            comparison = self.comparisons.get(claim.comparison)
+            if comparison is None:
+                return f"no comparison '{claim.comparison}'; {nearest(claim.comparison, [*self.comparisons])}"
+            if claim.model is not None and claim.model not in comparison.models:
+                return f"no model '{claim.model}' there; {nearest(claim.model, [*comparison.models])}"
+            rows = [*comparison.variants]
+        for name, valid in ((claim.better, rows), (claim.than, [*rows, BEST_OTHER])):
+            if name not in valid:
+                return f"no row '{name}'; {nearest(name, valid)}"
+        if claim.better == claim.than:
+            return f"'{claim.better}' is compared with itself; name another row in `than`"
+        cutoff = int(claim.metric.rpartition("_at_")[2])
+        return None if cutoff in self.cutoffs else f"{claim.metric} is not measured; add {cutoff} to `cutoffs`"
 
     def feature_set(self, dataset: str, model: str) -> str | None:
         """Return the feature set of a model on a data set: the model's, the data set's (or its base's), or the

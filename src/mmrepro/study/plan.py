@@ -16,7 +16,7 @@ from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.features import FeatureSetConfig
 from mmrepro.config.model import ModelConfig, ModelSchema
 from mmrepro.config.run import RunSpec
-from mmrepro.config.study import StudyConfig
+from mmrepro.config.study import Claim, StudyConfig
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import read_object
 from mmrepro.study.kinds import KINDS, Kind, code_of, training_code
@@ -82,6 +82,12 @@ class Job:
     def files(self) -> tuple[Path, ...]:
         """Its product, and what is made with it."""
         return (self.product, *(Path(pattern.format(**self.labels)) for pattern in self.of_kind.beside))
+
+    @property
+    def evidence(self) -> tuple[str, Path] | None:
+        """File of a publication, and the file of the job that is a line of it."""
+        found = self.of_kind.evidence
+        return found and (found[0], Path(found[1].format(**self.labels)))
 
     @property
     def model(self) -> str:
@@ -240,6 +246,11 @@ class Plan:
         """Data sets of the study that the literature uses, each with its name there."""
         found = {name: self.datasets[name].literature_split for name in self.study.datasets}
         return {name: split for name, split in found.items() if split}
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """What is claimed elsewhere and tested here; of a slice, what its rows can test."""
+        return tuple(claim for claim in self.study.claims if self.study.problem_of(claim) is None)
 
     @property
     def final_runs(self) -> tuple[PlannedRun, ...]:

@@ -65,6 +65,9 @@ def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study", wh
         builder.compare(name)
     for run in builder.planned:
         _require_neighbours(run.spec, builder, origin)
+    for claim in (whole or study).claims:
+        if problem := (whole or study).problem_of(claim):
+            raise MmreproError(f"{origin}: claim '{claim.statement}': {problem}")
     used = sorted({(run.spec.dataset, matrices_of(run.spec.features)) for run in builder.planned if run.spec.features})
     plan = Plan(
         study,
