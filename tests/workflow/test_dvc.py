@@ -152,7 +152,9 @@ def released(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Ch
     said = release_command(checkout, f"release(plan_of_file(Path('{SMOKE}')), Path('{SMOKE}'), Path())")
     shutil.rmtree(leftover.parent)
     added = next(line.split()[2:] for line in said.splitlines() if line.startswith("  git add"))
-    assert sorted(added) == sorted([*(f"data/{name}.dvc" for name in DATA), "data/releases/smoke.json"])
+    assert sorted(added) == sorted(
+        [*(f"data/{name}.dvc" for name in DATA), "data/releases/smoke.json", "data/releases/smoke.tar.gz.dvc"]
+    )
     commit(checkout.folder, *added)
     dvc(checkout.folder, "push")
     return checkout
@@ -163,13 +165,21 @@ def test_a_release_comes_back_and_nothing_is_planned(released: Checkout) -> None
     folder = released.folder
     files = hashes(folder, *DATA)
     wipe(folder, *DATA)
+    shutil.rmtree(folder / "results")
+    (folder / "data/releases/smoke.tar.gz").unlink()
     dvc(folder, "pull")
     assert hashes(folder, *DATA) == files
     assert_as_in_manifest(folder / "data/raw/mini-baby")
-    assert "11 products" in release_command(
+    assert "products are those of the release" in release_command(
         released, f"restore(plan_of_file(Path('{SMOKE}')), Path('{SMOKE}'), Path())"
     )
     assert released.planned() == []
+
+
+def tables_of(checkout: Checkout) -> dict[str, str]:
+    folder = checkout.folder / "results/smoke"
+    files = (path for part in ("tables", "figures") for path in (folder / part).iterdir())
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
 @pytest.mark.slow
@@ -180,8 +190,16 @@ def test_a_clone_elsewhere_gets_the_release_and_sees_what_has_changed_since(rele
     dvc(clone.folder, "pull")
     assert hashes(clone.folder, *DATA) == hashes(released.folder, *DATA)
     release_command(clone, f"restore(plan_of_file(Path('{SMOKE}')), Path('{SMOKE}'), Path())")
-    planned = clone.planned()
-    assert planned and all(output.startswith("results/") for output in planned)
+    assert clone.planned() == []
+    before = tables_of(clone)
+    assert before == tables_of(released) and len(before) > 20
+    for options in (("verify", "smoke"), ("tables", "smoke", "--output", "results"), ("verify", "results/smoke")):
+        result = clone.call("mmrepro", *options)
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert tables_of(clone) == before
+    next(iter(sorted(clone.folder.glob("results/runs/**/lists.parquet")))).write_bytes(b"PAR1")
+    result = clone.call("mmrepro", "verify", "smoke")
+    assert result.returncode == 1 and "lists.parquet: not the file that its run left" in result.stdout
 
     settings = clone.folder / "config/features/miniature.yaml"
     settings.write_text(settings.read_text().replace("neighbours: 10", "neighbours: 11"))

@@ -1,8 +1,9 @@
-"""Raw data, prepared data and features as DVC versions them, and the records with which Snakemake knows them again.
+"""All that a study made as DVC versions it, and the records with which Snakemake knows it again.
 
-DVC keeps the files. Git keeps their hashes (`<folder>.dvc`) and, for a release, `data/releases/<study>.json`: the hash
-of each product and Snakemake's record of its making, without which a clone would not know whether code or settings have
-changed since. Times and process numbers are left out: a release is a pure function of data, code and configuration.
+DVC keeps the files: raw data, prepared data and features as folders, results as one archive. Git keeps their hashes
+(`<folder>.dvc`) and, for a release, `data/releases/<study>.json`: the hash of each product and Snakemake's record of
+its making, without which a clone would not know whether code or settings have changed since. Times and process numbers
+are left out: a release is a pure function of data, code and configuration.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ import yaml
 from mmrepro.datasets.image_download import IMAGES, load_images
 from mmrepro.datasets.raw_folder import MANIFEST
 from mmrepro.errors import MmreproError
+from mmrepro.housekeeping.archive import unpack_missing, write_archive
 from mmrepro.records.files import file_sha256, read_json, write_json, write_text
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Plan
 
 METADATA = Path(".snakemake/metadata")
+RESULTS = "results"
+ABOUT = ("CITATION.cff", "LICENSE", "envs/requirements.lock")
+"""What an archive of results holds beside them, for whoever has the archive alone."""
 LONGEST_NAME = 254
 """Characters of a file name in that folder; Snakemake makes folders of the parts of longer ones."""
 
@@ -37,8 +42,8 @@ RECORD = (
 """What is kept of Snakemake's record: all that decides whether a product is out of date."""
 
 
-def release(plan: Plan, study_file: Path, root: Path) -> str:
-    """Version the raw data, prepared data and features of a study.
+def release(plan: Plan, study_file: Path, root: Path, data_only: bool = False) -> str:
+    """Version the data, features, runs and tables of a study.
 
     Parameters
     ----------
@@ -48,6 +53,8 @@ def release(plan: Plan, study_file: Path, root: Path) -> str:
         Its file, relative to `root`, for Snakemake.
     root
         Folder of the repository.
+    data_only
+        Leave runs and tables out, which then need not be there.
 
     Returns
     -------
@@ -60,7 +67,7 @@ def release(plan: Plan, study_file: Path, root: Path) -> str:
         When a product is missing, out of date or made from a file outside the repository, a raw file is not what its
         manifest says, or DVC refuses.
     """
-    products = _products(plan, study_file, root)
+    products = _products(study_file, root, _data_targets(plan) if data_only else set())
     if planned := [path for path, current in products.items() if not current]:
         raise MmreproError(
             f"{study_file}: {len(planned)} products are missing or out of date, such as {planned[0]}; run the "
@@ -68,9 +75,14 @@ def release(plan: Plan, study_file: Path, root: Path) -> str:
         )
     outputs = {path: {"sha256": file_sha256(root / path), "record": _read_record(root, path)} for path in products}
     raw = _raw_folders(outputs)
-    folders = sorted({Path(path).parent for path in outputs} - set(raw))
-    tracked = [*_track_raw(raw, root), *_dvc_add(folders, root)]
+    results = {path for path in outputs if Path(path).parts[0] == RESULTS}
+    folders = sorted({Path(path).parent for path in {*outputs} - results} - set(raw))
     file = release_file(plan.study.study)
+    if results:
+        about = {name for name in (study_file.as_posix(), *ABOUT) if (root / name).is_file()}
+        write_archive(root / archive_file(plan.study.study), results | about, root)
+        folders.append(archive_file(plan.study.study))
+    tracked = [*_track_raw(raw, root), *_dvc_add(folders, root)]
     write_json(root / file, {"study": plan.study.study, "outputs": outputs})
     terms = [f"  {name}: {config.licence}" for name, config in sorted(plan.raw_datasets.items())]
     return "\n".join([_next_steps([file, *tracked]), "The remote's readers get these data; their terms:", *terms])
@@ -102,6 +114,8 @@ def restore(plan: Plan, study_file: Path, root: Path) -> str:
     if not (root / file).is_file():
         raise MmreproError(f"{file}: no such file; check out a commit that holds a release of this study")
     outputs = read_json(root / file)["outputs"]
+    if (root / archive_file(plan.study.study)).is_file():
+        unpack_missing(root / archive_file(plan.study.study), outputs, root)
     for path, entry in outputs.items():
         if not (root / path).is_file():
             raise MmreproError(f"{path}: not there; run `dvc pull` first")
@@ -113,7 +127,8 @@ def restore(plan: Plan, study_file: Path, root: Path) -> str:
     for path, entry in outputs.items():
         os.utime(root / path, (now, now))
         _write_record(root, path, {**entry["record"], "starttime": now, "endtime": now, "incomplete": False})
-    if planned := [path for path, current in _products(plan, study_file, root).items() if not current]:
+    targets = set() if any(Path(path).parts[0] == RESULTS for path in outputs) else _data_targets(plan)
+    if planned := [path for path, current in _products(study_file, root, targets).items() if not current]:
         raise MmreproError(
             f"{file}: restored, but {len(planned)} products are out of date, such as {planned[0]}; code or "
             "settings have changed since the release: check out its commit, or run the study"
@@ -149,8 +164,13 @@ def release_file(study: str) -> Path:
     return Path("data/releases") / f"{study}.json"
 
 
-def _products(plan: Plan, study_file: Path, root: Path) -> dict[str, bool]:
-    """What Snakemake makes up to the item graphs, sorted, and whether each product is there and current."""
+def archive_file(study: str) -> Path:
+    """Return the archive of the results of a study's release, relative to the repository."""
+    return release_file(study).with_suffix(".tar.gz")
+
+
+def _data_targets(plan: Plan) -> set[str]:
+    """The products up to the item graphs."""
     targets = {job.product.as_posix() for job in plan.jobs_of("prepare", "extract", "item_graph")}
     for job in plan.jobs_of("align_content"):
         targets |= {
@@ -158,6 +178,11 @@ def _products(plan: Plan, study_file: Path, root: Path) -> dict[str, bool]:
                 Layout.features(job.labels["dataset"], job.labels["features"]) / f"{job.labels['modality']}.json"
             ).as_posix()
         }
+    return targets
+
+
+def _products(study_file: Path, root: Path, targets: set[str]) -> dict[str, bool]:
+    """What Snakemake makes for the targets, or for the whole study, sorted, and whether each is there and current."""
     said = _call(["snakemake", "--summary", "--configfile", str(study_file), "--", *sorted(targets)], root)
     rows = [line.split("\t") for line in said.splitlines()]
     file, decision = rows[0].index("output_file"), rows[0].index("plan")
