@@ -255,6 +255,17 @@ def test_verified_file_is_not_downloaded_again(server: Server, tmp_path: Path) -
     assert (tmp_path / MANIFEST).read_bytes() == first
 
 
+def test_a_published_hash_binds_downloads_and_no_mirror(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "mirror/toy-files").mkdir(parents=True)
+    (tmp_path / "mirror/toy-files/ratings.csv").write_bytes(b"fewer columns")
+    right, wrong = {"bytes": len(CONTENT), "sha256": SHA256}, {"bytes": len(CONTENT), "sha256": "0" * 64}
+    fetch(dataset(url=server.url, published=wrong), tmp_path / "copied", tmp_path / "mirror", RETRY)
+    fetch(dataset(url=server.url, published=right), tmp_path / "raw", None, RETRY)
+    assert arrived_whole(tmp_path / "raw")
+    with pytest.raises(MmreproError, match=f"has SHA-256 {SHA256}, expected {'0' * 64}"):
+        fetch(dataset(url=server.url, published=wrong), tmp_path / "other", None, RETRY)
+
+
 def test_no_url_and_no_mirror_names_file_and_variable(tmp_path: Path) -> None:
     with pytest.raises(MmreproError, match=r"'ratings\.csv'; set MMREPRO_MIRROR .* holds toy-files/ratings\.csv"):
         fetch(dataset(), tmp_path, None)

@@ -9,6 +9,13 @@ from pydantic import Field
 from mmrepro.config.base import Name, Strict
 
 
+class PublishedFile(Strict):
+    """Size and hash of a file at its publisher's."""
+
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class RawFile(Strict):
     """One raw file of a data set: where it comes from and how it is recognised."""
 
@@ -21,6 +28,10 @@ class RawFile(Strict):
     )
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     bytes: int | None = Field(None, ge=0)
+    published: PublishedFile | None = Field(
+        None,
+        description="what the url gave when somebody looked; a mirror may hold another copy, which the counts check",
+    )
     folder: bool = Field(False, description="a folder of files, copied whole; only from a mirror")
     optional: bool = Field(
         False,

@@ -112,7 +112,12 @@ def _download_all(config: DatasetConfig, sources: list[RawFile], output: Path, r
             known = source.sha256 is not None
             return download(session, address, part, size=source.bytes, verifiable=known, retry=retry)
 
-        return [_download(config, source, output, obtain) for source in sources]
+        return [_download(config, _as_published(source), output, obtain) for source in sources]
+
+
+def _as_published(source: RawFile) -> RawFile:
+    """A file with the size and hash that it has at its publisher's."""
+    return source if source.published is None else source.model_copy(update=source.published.model_dump())
 
 
 def _download(
