@@ -248,6 +248,17 @@ class Plan:
         return {name: split for name, split in found.items() if split}
 
     @property
+    def switches(self) -> dict[str, tuple[str, ...]]:
+        """The protocols but the first, each with the switches that it turns; none unless one turns a single one."""
+        base, *others = self.study.protocols.items()
+        known = base[1].resolve().model_dump()
+        found = {
+            name: tuple(switch for switch, value in config.resolve().model_dump().items() if value != known[switch])
+            for name, config in others
+        }
+        return found if any(len(turned) == 1 for turned in found.values()) else {}
+
+    @property
     def claims(self) -> tuple[Claim, ...]:
         """What is claimed elsewhere and tested here; of a slice, what its rows can test."""
         return tuple(claim for claim in self.study.claims if self.study.problem_of(claim) is None)
