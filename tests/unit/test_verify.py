@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from mmrepro.cli import app
 from mmrepro.errors import MmreproError
+from mmrepro.housekeeping.comparison import Verification
 from mmrepro.housekeeping.publish import publish_reference
-from mmrepro.housekeeping.verify import CHECKSUMS, Verification, checksums, verify_local, verify_published
+from mmrepro.housekeeping.verify import CHECKSUMS, checksums, verify_local, verify_published
 from mmrepro.records.files import file_sha256
 from mmrepro.reporting.build import build_tables
 from mmrepro.study.layout import Layout
@@ -121,6 +122,7 @@ def test_what_is_published_follows_without_the_data_and_the_runs(root: Path) -> 
         (edit_text("runs.jsonl", '"wall_seconds": 36.0', '"wall_seconds": 1.0'), r"cost\.csv: .*wall_hours"),
         (edit_text("runs.jsonl", "/seed0", "/seed7"),
          r"runs\.jsonl: line \d+ is of no job of the study as it is configured: results/runs/.*/seed7"),
+        (edit_text("runs.jsonl", '"metrics"', '"measures"'), r"recall_at_20 None, from the places of its hits 0\.\d"),
         (edit_text("runs.jsonl", "{", "["), r"runs\.jsonl: line 1 is no JSON object; restore the file from git"),
         (edit_text("datasets.jsonl", '"n_users": 10', '"n_users": 90'), r"novelty_at_10 .*, from the places"),
         (edit_table("evidence/toy-a/hits.parquet", first_rank_later), r"ndcg_at_\d+ .*, from the places of its hits"),

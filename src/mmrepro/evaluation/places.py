@@ -175,7 +175,7 @@ def measure_places(
         for split in MEASURED:
             places = read_places(folder, run, split, n_users, cutoffs)
             values = values_of(places, cutoffs, COUNTED)
-            taken = {name: value for name, value in known[split].items() if name not in values}
+            taken = {name: value for name, value in known.get(split, {}).items() if name not in values}
             means[split] = {**means_of(values), **taken}
             frames.append(users_frame(run, split, places.users, places.history_lengths, values))
             hits = places.deciles[:, :GROUP_CUTOFF] if split == TEST else hits

@@ -15,7 +15,8 @@ from mmrepro.config.run import WATCH
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.places import write_places
-from mmrepro.housekeeping.verify import CHECKSUMS, EVIDENCE, FOLDER, Verification, build_published, checksums
+from mmrepro.housekeeping.comparison import Verification
+from mmrepro.housekeeping.verify import CHECKSUMS, EVIDENCE, FOLDER, build_published, checksums
 from mmrepro.records.files import file_sha256, read_object, write_text
 from mmrepro.records.provenance import is_committed
 from mmrepro.reporting.records import job_record, prepared_hash

@@ -24,7 +24,7 @@ from mmrepro.datasets.image_download import IMAGES, load_images
 from mmrepro.datasets.raw_folder import MANIFEST
 from mmrepro.errors import MmreproError
 from mmrepro.housekeeping.archive import unpack_missing, write_archive
-from mmrepro.records.files import file_sha256, read_json, write_json, write_text
+from mmrepro.records.files import file_sha256, read_json, read_object, write_json, write_text
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Plan
 
@@ -76,14 +76,15 @@ def release(plan: Plan, study_file: Path, root: Path, data_only: bool = False) -
     outputs = {path: {"sha256": file_sha256(root / path), "record": _read_record(root, path)} for path in products}
     raw = _raw_folders(outputs)
     results = {path for path in outputs if Path(path).parts[0] == RESULTS}
+    beside = _left_beside(results, root)
     folders = sorted({Path(path).parent for path in {*outputs} - results} - set(raw))
     file = release_file(plan.study.study)
     if results:
         about = {name for name in (study_file.as_posix(), *ABOUT) if (root / name).is_file()}
-        write_archive(root / archive_file(plan.study.study), results | about, root)
+        write_archive(root / archive_file(plan.study.study), {*results, *about, *beside}, root)
         folders.append(archive_file(plan.study.study))
     tracked = [*_track_raw(raw, root), *_dvc_add(folders, root)]
-    write_json(root / file, {"study": plan.study.study, "outputs": outputs})
+    write_json(root / file, {"study": plan.study.study, "outputs": outputs, "beside": beside})
     terms = [f"  {name}: {config.licence}" for name, config in sorted(plan.raw_datasets.items())]
     return "\n".join([_next_steps([file, *tracked]), "The remote's readers get these data; their terms:", *terms])
 
@@ -113,13 +114,15 @@ def restore(plan: Plan, study_file: Path, root: Path) -> str:
     file = release_file(plan.study.study)
     if not (root / file).is_file():
         raise MmreproError(f"{file}: no such file; check out a commit that holds a release of this study")
-    outputs = read_json(root / file)["outputs"]
+    written = read_json(root / file)
+    outputs = written["outputs"]
+    expected = {**{path: entry["sha256"] for path, entry in outputs.items()}, **written.get("beside", {})}
     if (root / archive_file(plan.study.study)).is_file():
-        unpack_missing(root / archive_file(plan.study.study), outputs, root)
-    for path, entry in outputs.items():
+        unpack_missing(root / archive_file(plan.study.study), expected, root)
+    for path, sha256 in expected.items():
         if not (root / path).is_file():
             raise MmreproError(f"{path}: not there; run `dvc pull` first")
-        if file_sha256(root / path) != entry["sha256"]:
+        if file_sha256(root / path) != sha256:
             raise MmreproError(f"{path}: not the file of the release; remove it and run `dvc pull`")
     for folder in _raw_folders(outputs):
         _check_raw(root, folder)
@@ -167,6 +170,16 @@ def release_file(study: str) -> Path:
 def archive_file(study: str) -> Path:
     """Return the archive of the results of a study's release, relative to the repository."""
     return release_file(study).with_suffix(".tar.gz")
+
+
+def _left_beside(results: set[str], root: Path) -> dict[str, str]:
+    """Hashes of what runs have left beside their rules' outputs, such as embeddings, by the records of the runs."""
+    return {
+        (Path(path).parent / name).as_posix(): sha256
+        for path in sorted(results)
+        if Path(path).name == "run.json"
+        for name, sha256 in (read_object(root / path) or {}).get("files", {}).items()
+    }
 
 
 def _data_targets(plan: Plan) -> set[str]:

@@ -7,16 +7,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from mmrepro.columns import Columns
 from mmrepro.errors import MmreproError
-from mmrepro.evaluation.measure import MEASURED, measure_study, write_measures
-from mmrepro.evaluation.places import COUNTED, measure_places, sizes_of_places
+from mmrepro.evaluation.measure import measure_study, write_measures
+from mmrepro.evaluation.places import measure_places, sizes_of_places
+from mmrepro.housekeeping.comparison import LISTS, PLACES, Verification, compare_files, compare_metrics
 from mmrepro.records.files import file_sha256, read_json, read_object, write_record
 from mmrepro.reporting.build import build_tables
 from mmrepro.study.layout import Layout
@@ -28,41 +26,6 @@ FOLDER = "folder"
 METRICS = "metrics"
 EVIDENCE = "evidence"
 CHECKSUMS = "SHA256SUMS"
-CLOSE = 1e-9
-"""Difference of two values of a metric that rounding of sums in another order makes."""
-SHOWN = 20
-IDENTITY = (
-    Columns.DATASET, Columns.FEATURES, Columns.MODEL, Columns.PROTOCOL, Columns.SPLIT, Columns.METRIC, Columns.K,
-    Columns.SEED, "comparison", "variant", "decile", "history", "first", "second", "parameter", "modality", "what",
-)  # fmt: skip
-"""Columns that say which row of a table one is."""
-
-
-@dataclass
-class Verification:
-    """What came out.
-
-    Attributes
-    ----------
-    checked
-        What was compared, a line each.
-    differences
-        What differs, a line each; empty: every number follows.
-    stopped
-        Whether something could not be read, so that what follows from it was not compared.
-    """
-
-    checked: list[str] = field(default_factory=list)
-    differences: list[str] = field(default_factory=list)
-    stopped: bool = False
-
-    @property
-    def text(self) -> str:
-        """All lines, the differences last; of many, the first ones."""
-        more = len(self.differences) - SHOWN
-        shown = [f"DIFFERS: {line}" for line in self.differences[:SHOWN]]
-        end = "every number follows" if not self.differences else f"{len(self.differences)} differences"
-        return "\n".join([*self.checked, *shown, *([f"and {more} more"] if more > 0 else []), end])
 
 
 def verify_published(plan: Plan, folder: Path, root: Path = Path()) -> Verification:
@@ -162,7 +125,7 @@ def verify_local(plan: Plan, root: Path = Path()) -> Verification:
                 measure_study(dataset, job.settings, scratch / job.product, scratch)
                 there = (read_object(root / job.product) or {}).get("runs", {})
                 again = (read_object(scratch / job.product) or {})["runs"]
-                _compare_metrics(job.product.as_posix(), there, again, "its lists", found)
+                compare_metrics(job.product.as_posix(), there, again, LISTS, found)
             built = scratch / Layout.study(plan.name)
             build_tables(plan, built, scratch)
             _compare_built(plan, folder, built, found)
@@ -266,72 +229,14 @@ def _measure_again(
             measure_places(places, statistics["n_users"], recorded, plan.study.cutoffs),
         )  # fmt: skip
         again = (read_object(output) or {})["runs"]
-        _compare_metrics(f"{name}: runs.jsonl", recorded, again, "the places of its hits", found)
-
-
-def _compare_metrics(
-    where: str, recorded: Mapping[str, Any], again: Mapping[str, Any], origin: str, found: Verification
-) -> None:
-    count = 0
-    for run, splits in again.items():
-        for split in MEASURED:
-            for metric, value in splits[split].items():
-                known = (recorded.get(run, {}).get(split) or {}).get(metric)
-                count += 1
-                if (known is None) != (value is None) or (known is not None and abs(known - value) > CLOSE):
-                    found.differences.append(f"{where}: {run} {split} {metric} {known}, from {origin} {value}")
-    for run in sorted({*recorded} - {*again}):
-        found.differences.append(f"{where}: {run} could not be measured again")
-    trusted = (
-        "" if origin == "its lists" else f" (those that need the items, such as {_trusted()}, are taken as they are)"
-    )
-    found.checked.append(f"{where}: {count} values of {len(again)} runs are measured again from {origin}{trusted}")
-
-
-def _trusted() -> str:
-    from mmrepro.evaluation.metrics import METRICS as ALL
-
-    return " and ".join(metric.short for metric in ALL if metric not in COUNTED)
+        compare_metrics(f"{name}: runs.jsonl", recorded, again, PLACES, found)
 
 
 def _compare_built(plan: Plan, folder: Path, built: Path, found: Verification) -> None:
     """Compare each table and figure that was built again with the one that is there."""
     names = table_files(plan)
     for name in names:
-        found.differences += _compare(folder / name, built / name)
+        found.differences += compare_files(folder / name, built / name)
     found.checked.append(f"{len(names)} tables and figures are built again")
     stray = {p.relative_to(folder) for part in ("tables", "figures") for p in (folder / part).rglob("*") if p.is_file()}
     found.differences += [f"{folder / name}: a file that the study does not make" for name in sorted(stray - {*names})]
-
-
-def _compare(there: Path, again: Path) -> Iterator[str]:
-    if not there.is_file():
-        yield f"{there}: missing"
-    elif there.read_bytes() == again.read_bytes():
-        return
-    elif there.suffix == ".csv":
-        yield from _compare_cells(there, again)
-    elif there.suffix in (".md", ".tex", ".json"):
-        old, new = (path.read_text(encoding="utf-8", errors="replace").splitlines() for path in (there, again))
-        pairs = enumerate(zip(old, new, strict=False))
-        number = next((n for n, (line, other) in pairs if line != other), min(len(old), len(new)))
-        shown = [lines[number].strip() if number < len(lines) else "nothing" for lines in (old, new)]
-        yield f"{there}: line {number + 1} is '{shown[0]}', built again '{shown[1]}'"
-    else:
-        yield f"{there}: drawn otherwise when it is built again; another version of matplotlib does so as well"
-
-
-def _compare_cells(there: Path, again: Path) -> Iterator[str]:
-    """A line for each cell of a table that differs."""
-    try:
-        old, new = (pd.read_csv(path, dtype="str", keep_default_na=False) for path in (there, again))
-    except ValueError as error:
-        yield f"{there}: no readable table ({' '.join(str(error).split())[:99]})"
-        return
-    if [*old.columns] != [*new.columns] or len(old) != len(new):
-        yield f"{there}: {len(old)} rows of {len(old.columns)} columns, built again {len(new)} of {len(new.columns)}"
-        return
-    known = [name for name in IDENTITY if name in new]
-    for row, column in zip(*(old.to_numpy() != new.to_numpy()).nonzero(), strict=True):
-        which = " ".join(new.loc[row, known]) if known else f"row {row + 1}"
-        yield f"{there}: {which}: {new.columns[column]} {old.iat[row, column]!r}, built again {new.iat[row, column]!r}"
