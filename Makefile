@@ -58,7 +58,7 @@ dvc: setup  ## write DVC's stages from the configuration files
 	$(BIN)/mmrepro dvc
 
 ui: setup  ## show all runs in MLflow: PORT=5000
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///results/mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
+	@$(BIN)/python workflow/scripts/show_runs.py --port $(PORT)
 
 lock: setup  ## renew the lock file from pyproject.toml
 	$(BIN)/uv pip compile --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --all-extras \

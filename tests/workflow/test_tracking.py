@@ -186,3 +186,45 @@ def test_a_real_server_shows_the_runs(root, server, monkeypatch):
     assert import_runs(plan_of_file(STUDY, root), root) == 0
     check_contents(server, plan)
     assert not (root / "results/mlflow.db").exists()
+
+
+def test_names_tell_runs_apart_and_every_run_carries_its_record(root, database):
+    from mlflow import MlflowClient
+
+    import_runs(plan_of_file(STUDY, root), root)
+    runs = tracked(database)
+    parent = runs.pop(None)
+    names = [run.info.run_name for run in runs.values()]
+    assert len(set(names)) == len(names)
+    assert {"shop cm3 aligned masked seed 1", "shop cm3 aligned fair trial n_layers 2"} <= {*names}
+    client = MlflowClient(tracking_uri=database)
+    for run in runs.values():
+        assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["run.json"]
+    assert client.list_artifacts(parent.info.run_id) == [] and parent.data.metrics == {}  # there are no tables yet
+    assert client.get_experiment_by_name("tiny").tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_the_studys_own_run_has_its_main_metrics_tables_and_page_and_follows_them(root, database):
+    from mlflow import MlflowClient
+
+    folder = root / "results/tiny"
+    test = {"shop": {"fair": {"cm3": {"recall_at_20": 0.25, "ndcg_at_20": 0.5}}}}
+    for name, text in (("tables/main.md", "# Tiny"), ("report/index.html", "<p>Tiny"), ("figures/wins.svg", "<svg/>")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "summary.json").write_text(json.dumps({"study": "tiny", "test": test}))
+    import_runs(plan_of_file(STUDY, root), root)
+    client, parent = MlflowClient(tracking_uri=database), tracked(database)[None]
+    assert parent.data.metrics == {"test/shop/fair/cm3/recall_at_20": 0.25}
+    inside = {
+        part: [file.path for file in client.list_artifacts(parent.info.run_id, part)] for part in ("tables", "report")
+    }
+    assert inside == {"tables": ["tables/main.md"], "report": ["report/index.html"]}
+    import_runs(plan_of_file(STUDY, root), root)
+    history = client.get_metric_history(parent.info.run_id, "test/shop/fair/cm3/recall_at_20")
+    assert len(history) == 1  # nothing has changed
+    test["shop"]["fair"]["cm3"]["recall_at_20"] = 0.75
+    (folder / "summary.json").write_text(json.dumps({"study": "tiny", "test": test}))
+    import_runs(plan_of_file(STUDY, root), root)
+    assert tracked(database)[None].data.metrics == {"test/shop/fair/cm3/recall_at_20": 0.75}
+    assert tracked(database)[None].info.run_id == parent.info.run_id

@@ -12,6 +12,7 @@ from mmrepro.config.base import content_hash
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import file_sha256
 from mmrepro.reporting.records import job_record, measured
+from mmrepro.study.layout import NO_FEATURES
 from mmrepro.study.plan import Job, Plan
 
 COSTS = ("epochs", "best_epoch", "n_parameters", "wall_seconds", "cpu_seconds", "peak_memory_mb", "peak_gpu_memory_mb")
@@ -19,6 +20,7 @@ CURVES = ("loss", "learning_rate", "seconds", "terms", "valid", "held_out")
 SETUP = ("threads", "device", "precision", "selected_by", "watch")
 RESULTS = ("sources", "retrieval", "items", "absent", "valid", "test")
 """Parts of a record with results in figures; metrics of final runs are added."""
+ATTACHED = ("config.yaml", "run.json")
 TAGGED = ("dataset", "features", "modality", "model", "seed")
 
 Point = tuple[str, float, int]
@@ -41,6 +43,10 @@ class FinishedJob:
         Name of the protocol in the study, where it has one.
     metrics
         Split -> metric -> value, of a final run.
+    rows
+        Rows of comparisons that it is a run of, `<comparison>: <variant>`.
+    searched
+        Names of the parameters that its search tries, of a trial.
     """
 
     job: Job
@@ -48,6 +54,8 @@ class FinishedJob:
     record: dict[str, Any]
     protocol: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
+    rows: tuple[str, ...] = ()
+    searched: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -61,11 +69,15 @@ class FinishedJob:
 
     @property
     def name(self) -> str:
-        """What a reader calls it."""
+        """What a reader calls it: no two jobs of a study are called alike."""
         labels = self.job.labels
-        if "model" in labels:
-            return f"{labels['dataset']} {labels['model']} {self.protocol} seed {labels['seed']}"
-        return f"{labels['dataset']} {labels['features']} {labels['modality']} encoder"
+        if "model" not in labels:
+            return f"{labels['dataset']} {labels['features']} {labels['modality']} encoder"
+        tried = ", ".join(f"{name} {self.record['parameters'].get(name)}" for name in self.searched)
+        parts = [labels["dataset"], labels["model"]]
+        parts += [labels["features"]] if labels["features"] != NO_FEATURES else []
+        parts += [self.protocol or "", f"trial {tried}" if self.kind == "trial" else f"seed {labels['seed']}"]
+        return f"{' '.join(parts)} · {'; '.join(self.rows)}" if self.rows else " ".join(parts)
 
     @property
     def tags(self) -> dict[str, str]:
@@ -77,6 +89,8 @@ class FinishedJob:
             "protocol": self.protocol,
         }
         tags = {name: str(values[name]) for name in (*TAGGED, "protocol") if values.get(name) is not None}
+        if self.rows:
+            tags["comparison"] = "; ".join(self.rows)
         return {**tags, "git_commit": str(self.record["git"]["commit"]), "code": str(self.record["code"])}
 
     @property
@@ -93,6 +107,11 @@ class FinishedJob:
     def started(self) -> int:
         """When it started, in milliseconds since 1970."""
         return self.ended - int(1000 * self.record.get("wall_seconds", 0))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its configuration and record, where it has them."""
+        return tuple(path for name in ATTACHED if (path := self.path / name).is_file())
 
     def parameters(self) -> Iterator[tuple[str, str]]:
         """Yield parameters by their own name, protocol switches and the rest of the set-up under a heading."""
@@ -139,6 +158,11 @@ def finished_jobs(plan: Plan, root: Path) -> list[FinishedJob]:
         When a record is no JSON object.
     """
     runs = {run.record: run for run in plan.trainings}
+    rows: dict[Path, list[str]] = {}
+    for name, variants in plan.comparisons.items():
+        for variant in variants:
+            for of_variant in variant.runs:
+                rows.setdefault(of_variant.record, []).append(f"{name}: {variant.variant}")
     found = []
     for job in plan.jobs:
         record = job_record(job, root) if job.of_kind.tracked else None
@@ -146,8 +170,16 @@ def finished_jobs(plan: Plan, root: Path) -> list[FinishedJob]:
             run = runs.get(job.product)
             metrics = measured(plan, run, record, root) if run is not None and job.kind == "train" else None
             protocol = run.protocol_name if run is not None else None
-            found.append(FinishedJob(job, root / job.product.parent, record, protocol, metrics or {}))
+            searched = _searched(plan, job.model) if job.kind == "train_trial" else ()
+            of_rows = tuple(rows.get(job.product, ())) if job.kind == "train" else ()
+            folder = root / job.product.parent
+            found.append(FinishedJob(job, folder, record, protocol, metrics or {}, of_rows, searched))
     return found
+
+
+def _searched(plan: Plan, model: str) -> tuple[str, ...]:
+    space = plan.study.search.space.get(model) if plan.study.search is not None else None
+    return tuple(sorted(space or plan.models[model].search_space))
 
 
 def _flatten(prefix: str, values: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmrepro.columns import TEST
+from mmrepro.config.base import content_hash
 from mmrepro.errors import MmreproError
 from mmrepro.housekeeping.mlflow_store import PATIENCE, StoreError, opened_store
 from mmrepro.housekeeping.tracked_jobs import FinishedJob, finished_jobs
-from mmrepro.records.files import read_object, write_json
+from mmrepro.records.files import file_sha256, read_object, write_json
 from mmrepro.reporting.escape import markdown_line
 from mmrepro.study.kinds import KINDS
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Plan
+from mmrepro.study.products import SUMMARY, table_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-DATABASE = Path("results/mlflow.db")
+DATABASE, ARTIFACTS, PAGE = Path("results/mlflow.db"), Path("results/mlartifacts"), Path("report/index.html")
+AS_RUNS = {"mlflow.experimentKind": "custom_model_development"}
+"""Tells MLflow to open an experiment at its runs; it would ask, and show traces."""
 METRICS_A_BATCH, PARAMETERS_A_BATCH = 1000, 100  # limits of MLflow's log_batch
 STUDY, KIND, RUN_ID, FOLDER = "mmrepro.study", "mmrepro.kind", "mmrepro.run_id", "mmrepro.folder"
 
@@ -66,7 +72,7 @@ def import_runs(
     imported = 0
     try:
         with opened_store(uri, root / "results/.mlflow.lock", patience) as client:
-            for folder, mlflow_id, is_new in _import_each(client, plan, finished):
+            for folder, mlflow_id, is_new in _import_each(client, plan, finished, root):
                 there[folder] = mlflow_id
                 imported += is_new
     except StoreError as error:
@@ -119,21 +125,57 @@ def _write_receipt(plan: Plan, root: Path, finished: list[FinishedJob], outcome:
     write_json(root / _receipt_file(plan), {"study": plan.study.study, **tracked, **outcome})
 
 
-def _import_each(client: MlflowClient, plan: Plan, finished: list[FinishedJob]) -> Iterator[tuple[str, str, bool]]:
+def _import_each(
+    client: MlflowClient, plan: Plan, finished: list[FinishedJob], root: Path
+) -> Iterator[tuple[str, str, bool]]:
     """Import jobs one after the other; yields folder and MLflow id of each, and whether it was new or replaced."""
-    experiment = _experiment(client, plan.study.study)
+    experiment = _experiment(client, plan.study.study, root)
     present = _present(client, experiment)
     parent = _parent(client, experiment, plan, present)
     for job in finished:
         mlflow_id, is_new = _import_one(client, experiment, parent, job, plan.study.study, present)
         yield job.folder.as_posix(), mlflow_id, is_new
+    _describe_study(client, parent, plan, present, root)
     client.set_terminated(parent, "FINISHED")
 
 
-def _experiment(client: MlflowClient, name: str) -> str:
+def _describe_study(
+    client: MlflowClient, parent: str, plan: Plan, present: dict[str, list[tuple[str, str]]], root: Path
+) -> None:
+    """Give the study's own run its main metrics, its tables and figures and its page, unless it has just these."""
+    from mlflow.entities import Metric
+
+    folder = root / Layout.study(plan.name)
+    found = read_object(folder / SUMMARY)
+    if found is None:
+        return
+    files = [*(folder / name for name in table_files(plan)), folder / PAGE]
+    identity = content_hash({path.name: file_sha256(path) for path in files if path.is_file()})
+    if identity in (known for _, known in present.get("", [])):
+        return
+    now = int(time.time() * 1000)
+    metrics = [
+        Metric(f"{TEST}/{dataset}/{protocol}/{model}/{plan.study.watch}", values[plan.study.watch], now, 0)
+        for dataset, protocols in found[TEST].items()
+        for protocol, models in protocols.items()
+        for model, values in models.items()
+        if plan.study.watch in values
+    ]
+    for start in range(0, len(metrics), METRICS_A_BATCH):
+        client.log_batch(parent, metrics=metrics[start : start + METRICS_A_BATCH])
+    for path in files:
+        if path.is_file():
+            client.log_artifact(parent, str(path), path.parent.name if path.parent != folder else None)
+    client.set_tag(parent, RUN_ID, identity)
+
+
+def _experiment(client: MlflowClient, name: str, root: Path) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        return client.create_experiment(name)
+        local = client.tracking_uri.startswith("sqlite")
+        place = (root / ARTIFACTS / name).resolve().as_uri() if local else None
+        made = client.create_experiment(name, place, tags=AS_RUNS)
+        return str(made)
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
     return str(experiment.experiment_id)
@@ -188,6 +230,8 @@ def _import_one(
     tags = {STUDY: study, KIND: job.kind, RUN_ID: identity, FOLDER: str(job.folder), "study": study, **job.tags}
     tags["mlflow.parentRunId"] = parent
     mlflow_id = client.create_run(experiment, start_time=job.started, run_name=job.name, tags=tags).info.run_id
+    for path in job.files:
+        client.log_artifact(mlflow_id, str(path))
     parameters = [Param(key, value) for key, value in job.parameters()]
     for start in range(0, len(parameters), PARAMETERS_A_BATCH):
         client.log_batch(mlflow_id, params=parameters[start : start + PARAMETERS_A_BATCH])
