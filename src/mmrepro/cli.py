@@ -189,6 +189,15 @@ def tables(study: StudyFile, output: Output, slice: Slice = "{}") -> None:
 
 
 @app.command()
+def page(study: StudyFile, output: Output, slice: Slice = "{}") -> None:
+    """Build a study's page from its tables and runs: one HTML file, which opens from disk."""
+    from mmrepro.reporting.page.build import build_page
+
+    plan = resolved(study, slice)
+    build_page(plan, study, output / plan.name / "report/index.html")
+
+
+@app.command()
 def track(
     study: StudyFile,
     slice: Slice = "{}",

@@ -24,7 +24,7 @@ UNIFORMITY = {"cm3", "directau"}
 PARTS: dict[str, dict[str, str]] = {
     "fetch": {"reader": "miniature"}, "images": {"reader": "mmrec"}, "prepare": {"reader": "mmrec"},
     "extract": {"encoder": "open_clip"}, "item_graph": {}, "align_content": {"encoder": "alignrec"}, "probe": {},
-    "select": {}, "measure": {}, "tables": {}, "track": {},
+    "select": {}, "measure": {}, "tables": {}, "page": {}, "track": {},
 }  # fmt: skip
 Edit = Callable[..., set[str]]
 
@@ -314,12 +314,12 @@ def test_a_new_metric_retrains_nothing(changed_by: Edit) -> None:
     assert changed_by(
         "evaluation/metrics.py", "def precision(", f"{function}def precision(",
         "evaluation/metrics.py", "METRICS = (\n", 'METRICS = (\n    Metric(share_of_two, "share of two", "S2"),\n',
-    ) == {"measure", "tables"}  # fmt: skip
+    ) == {"measure", "tables", "page"}  # fmt: skip
 
 
 def test_a_metric_changes_the_runs_that_watch_it(changed_by: Edit) -> None:
     watched = changed_by(
-        "evaluation/metrics.py", "return found / measured.n_relevant", "return 2 * found / measured.n_relevant"
+        "evaluation/metrics.py", "return found / outcome.n_relevant", "return 2 * found / measured.n_relevant"
     )
     assert trained(*MODELS) <= watched and "measure" in watched
     other = changed_by("evaluation/metrics.py", "return found / k", "return 2 * found / k")
@@ -351,14 +351,17 @@ def test_an_encoder_changes_the_extraction_that_uses_it(changed_by: Edit) -> Non
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new"),
+    ("file", "old", "new", "stages"),
     [
-        ("reporting/tables/cost.py", "JOULES_A_KWH = 3.6e6", "JOULES_A_KWH = 3.7e6"),
-        ("reporting/figures/degrees.py", "HEIGHT, LEGEND_ROW, LEGEND_COLUMNS = 6.4", "HEIGHT, LEGEND_ROW, LEGEND_COLUMNS = 6.5"),
+        ("reporting/tables/cost.py", "JOULES_A_KWH = 3.6e6", "JOULES_A_KWH = 3.7e6", {"tables", "page"}),
+        ("reporting/figures/degrees.py", "HEIGHT, LEGEND_ROW, LEGEND_COLUMNS = 6.4", "HEIGHT, LEGEND_ROW, LEGEND_COLUMNS = 6.5", {"tables"}),
+        ("reporting/page/checklist.py", 'UNKNOWN = "unknown"', 'UNKNOWN = "not known"', {"page"}),
     ],
 )  # fmt: skip
-def test_a_table_or_figure_changes_the_tables_alone(changed_by: Edit, file: str, old: str, new: str) -> None:
-    assert changed_by(file, old, new) == {"tables"}
+def test_a_table_or_figure_changes_what_shows_it_alone(
+    changed_by: Edit, file: str, old: str, new: str, stages: set[str]
+) -> None:
+    assert changed_by(file, old, new) == stages
 
 
 def test_the_command_line_is_no_part_of_any_stage(changed_by: Edit) -> None:

@@ -28,7 +28,7 @@ def test_a_slice_has_a_folder_of_its_own_and_the_whole_keeps_its_own(tmp_path: P
     make_root(tmp_path)
     plan = plan_of_file(STUDY_FILE, tmp_path, **changes)
     assert plan.name == name if name == "hand" else plan.name.startswith(name)
-    products = {job.product.as_posix() for job in plan.jobs_of("measure", "tables", "track")}
+    products = {job.product.as_posix() for job in plan.jobs_of("measure", "tables", "page", "track")}
     assert all(product.startswith(f"results/{plan.name}/") for product in products)
     assert {job.product for job in plan.jobs_of("train")} <= {
         job.product for job in plan_of_file(STUDY_FILE, tmp_path).jobs_of("train")

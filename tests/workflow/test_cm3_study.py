@@ -33,7 +33,7 @@ def test_the_cm3_study_plans_every_job_and_lacks_no_file_but_the_downloads(tmp_p
     assert not any("--only-" in path for path in planned if path.startswith("data/"))
     assert stages["runs"] == len(plan.final_runs) and stages["trials"] == len(plan.trials)
     assert stages["searches"] == len(plan.selections) == 2 * 4
-    assert stages[plan.name] == 2 + 2  # the measures of each data set, the tables, and the import into MLflow
+    assert stages[plan.name] == 2 + 3  # the measures of each data set, the tables, the page, the import into MLflow
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,7 @@ def test_the_cm3_study_runs_on_a_mirror_in_the_published_formats(mirrored: tuple
         "feature_quality": [],
         "search": None,
         "comparisons": {},
+        "claims": [],
     }
     path.write_text(yaml.safe_dump({**study, **parts, "parameters": {"all": {"max_epochs": 1}}}))
     result = checkout.snakemake("--quiet", "rules", study="cm3", MMREPRO_MIRROR=str(mirror))

@@ -15,7 +15,8 @@ from mmrepro.config.dataset import DatasetConfig, FilterSection, ImageSection, R
 pytestmark = pytest.mark.slow
 
 SOURCE = "src/mmrepro"
-AFTER_RUNS = {"measure": 1, "tables": 1, "track": 1}
+AFTER_TABLES = {"tables": 1, "page": 1, "track": 1}
+AFTER_RUNS = {"measure": 1, **AFTER_TABLES}
 
 
 @contextmanager
@@ -136,8 +137,8 @@ CODE_EDITS = {
         ),
         AFTER_RUNS,
     ),
-    "a new table": ((f"{SOURCE}/reporting/tables/counts.py", "", TABLE), {"tables": 1}),
-    "how a table is printed": ((f"{SOURCE}/reporting/tables/cost.py", "JOULES_A_KWH = 3.6e6", "JOULES_A_KWH = 3.7e6"), {"tables": 1}),
+    "a new table": ((f"{SOURCE}/reporting/tables/counts.py", "", TABLE), AFTER_TABLES),
+    "how a table is printed": ((f"{SOURCE}/reporting/tables/cost.py", "JOULES_A_KWH = 3.6e6", "JOULES_A_KWH = 3.7e6"), AFTER_TABLES),
 }  # fmt: skip
 
 
@@ -177,7 +178,7 @@ def test_a_key_more_in_a_section_of_a_data_set_plans_its_stages(finished: Checko
 
 
 STUDY_KEYS = {
-    "note": ("Something.", {"tables": 1}),
+    "note": ("Something.", AFTER_TABLES),
     "cutoffs": ([5, 10], AFTER_RUNS),
     "watch": ("ndcg_at_10", {"train": 2, **AFTER_RUNS}),
     "threads": (2, {"train": 2, **AFTER_RUNS}),
@@ -228,12 +229,12 @@ def test_what_measures_do_not_depend_on_measures_nothing_anew(finished: Checkout
     study = "config/studies/smoke.yaml"
     text = (finished.folder / study).read_text()
     with written(finished, {study: f"{text}note: hello\n"}):
-        assert planned_kinds(finished).keys() == {"tables"}
+        assert planned_kinds(finished) == AFTER_TABLES
 
 
 def test_a_slice_makes_its_own_tables_and_leaves_those_of_the_whole_study(finished: Checkout) -> None:
     planned = planned_kinds(finished, "--config", "models=lightgcn")
-    assert planned.keys() == {"measure", "tables", "track"}  # its run is there
+    assert planned.keys() == {"measure", "tables", "page", "track"}  # its run is there
     listed = finished.snakemake("--dry-run", "--config", "models=lightgcn").stdout
     assert "results/smoke--models-lightgcn-" in listed and "results/smoke/" not in listed
     assert planned_kinds(finished) == {}

@@ -21,6 +21,7 @@ from mmrepro.config.files import load_yaml
 from mmrepro.errors import MmreproError
 from mmrepro.housekeeping.commands import study_path
 from mmrepro.reporting.escape import one_line
+from mmrepro.study.layout import Layout
 
 ROUNDS = 5
 DONE = "Nothing to be done"
@@ -66,6 +67,13 @@ def configuration(study: str) -> list[str]:
     return ["--configfile", str(Path.cwd() / path)]
 
 
+def made(study: str) -> str:
+    """Where the page and the tables of a study are."""
+    path = study_path(Path(study)) if study else Path("config/studies/miniature.yaml")
+    folder = Layout.study(str(load_yaml(path)["study"]))
+    return f"page:   {folder / 'report/index.html'}\ntables: {folder / 'tables/main.md'} and beside it"
+
+
 def run(arguments: list[str]) -> int:
     """Run the workflow until a dry run plans nothing."""
     if (number := other_snakemake()) is not None:
@@ -99,7 +107,10 @@ def main() -> int:
             arguments = [*configuration(sys.argv[1]), *sys.argv[2:]]
             if {"--delete-all-output", "--dry-run", "--dryrun", "-n"} & {*arguments}:
                 return snakemake(*arguments)
-            return run(arguments)
+            status = run(arguments)
+            if status == 0:
+                print(made(sys.argv[1]))
+            return status
     except MmreproError as error:
         print(one_line(str(error)), file=sys.stderr)
         return 1

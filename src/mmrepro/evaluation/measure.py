@@ -84,7 +84,7 @@ def measure(
         For a run on other data than the prepared ones, or without lists.
     """
     dataset = PreparedDataset.load(prepared)
-    content = _content(dataset, features, modalities) if features is not None else None
+    content = load_content(dataset, features, modalities) if features is not None else None
     there = [run for run in runs if (root / run / "run.json").is_file()]
     found = (_measure_run(dataset, root / run, run, cutoffs, content) for run in there)
     sizes = group_sizes(dataset.of(TRAIN).popularity, held_out_of(dataset))
@@ -207,8 +207,21 @@ def users_frame(
     return pd.DataFrame({**known, **columns})
 
 
-def _content(dataset: PreparedDataset, folder: Path, modalities: Sequence[str]) -> Content:
-    """Unit rows of all modalities side by side, so that an inner product is the mean of their cosines."""
+def load_content(dataset: PreparedDataset, folder: Path, modalities: Sequence[str]) -> Content:
+    """Return unit rows of modalities side by side, so that an inner product is the mean of their cosines.
+
+    Parameters
+    ----------
+    dataset
+        Whose items they are of.
+    folder, modalities
+        Of the features.
+
+    Raises
+    ------
+    MmreproError
+        When features are missing, damaged, or of other items.
+    """
     parts, present = [], np.ones(dataset.n_items, dtype=bool)
     for modality in modalities:
         table = FeatureMatrix.load(folder, modality, dataset.n_items, dataset.item_list_hash)

@@ -98,16 +98,16 @@ def trace(
         spec = run.spec
         if spec.model == model and dataset in (None, spec.dataset) and protocol in (None, run.protocol_name):
             cells.setdefault(cell_of(run), []).append(run)
-    origins = {cell: _origins(plan, runs, root, committed) for cell, runs in cells.items()}
+    origins = {cell: origins_of(plan, runs, root, committed) for cell, runs in cells.items()}
     published = root / REFERENCE / plan.name
     if committed is None and not any(origins.values()) and (published / RUNS_FILE).is_file():
         committed = published
-        origins = {cell: _origins(plan, runs, root, committed) for cell, runs in cells.items()}
+        origins = {cell: origins_of(plan, runs, root, committed) for cell, runs in cells.items()}
     if not any(origins.values()):
         raise MmreproError(f"{file}: no run of '{model}' has finished; run the study first")
     lines: list[str] = []
     for cell, found in origins.items():
-        lines += _cell(plan, file, cell, cells[cell], found, name, root, committed)
+        lines += lines_of_cell(plan, file, cell, cells[cell], found, name, root, committed)
     return "\n".join(lines)
 
 
@@ -126,8 +126,8 @@ def _metric(plan: Plan, metric: str) -> str:
     return f"{name}_at_{parts[2]}"
 
 
-def _origins(plan: Plan, runs: Sequence[PlannedRun], root: Path, committed: Path | None) -> list[Origin]:
-    """The finished runs of a cell, in the order of seeds."""
+def origins_of(plan: Plan, runs: Sequence[PlannedRun], root: Path, committed: Path | None) -> list[Origin]:
+    """Return the finished runs of a cell, in the order of seeds; parameters are those of `trace`."""
     found = []
     lines = _lines(committed) if committed else []
     ids = (read_object(root / Layout.study(plan.name) / "tracking.json") or {}).get("runs", {})
@@ -171,10 +171,11 @@ def _is_of(plan: Plan, line: Mapping[str, Any], run: PlannedRun) -> bool:
     return all(parameters.get(key, value) == value for key, value in planned.items() if key not in spec.selects)
 
 
-def _cell(
+def lines_of_cell(
     plan: Plan, file: Path, cell: Sequence[str], planned: Sequence[PlannedRun], found: Sequence[Origin], name: str,
     root: Path, committed: Path | None,
 ) -> Iterator[str]:  # fmt: skip
+    """Yield the lines of `trace` for one cell."""
     dataset, features, model, protocol = cell
     yield f"{model}, {name} on {dataset}, protocol {protocol}, features {features}"
     if not found:

@@ -20,6 +20,7 @@ from mmrepro.study.kinds import KINDS
 from mmrepro.study.layout import NO_FEATURES, Layout, cell_labels
 from mmrepro.study.needs import EPOCHS, Needs, Stage, disk_mb, memory_mb, minutes, width
 from mmrepro.study.plan import Job, Plan, PlannedRun, PlannedSelection, plan_hash
+from mmrepro.study.products import SUMMARY, template_hash
 from mmrepro.study.weights import local_weights
 
 
@@ -225,7 +226,11 @@ def _results(plan: Plan, published: Sequence[Path]) -> Iterator[Job]:
     labels = {"study": plan.name}
     yield from measures
     yield Job("tables", labels, inputs, {"study": plan_hash(plan)}, needs)
+    built = (Layout.study(plan.name) / SUMMARY,)  # which is made with all the others
+    shown = {"tables": built, "runs": records, "measures": measured, "selections": selections}
+    yield Job("page", labels, shown, {"study": plan_hash(plan), "template": template_hash()}, needs)
     tracked = {"runs": records, "measures": measured, "selections": selections, "alignments": alignments}
+    tracked |= {"page": (Layout.study(plan.name) / "report/index.html",)}
     yield Job("track", labels, tracked, {"study": study.study}, needs)
 
 

@@ -136,6 +136,10 @@ KINDS: dict[str, Kind] = {
         "tables", f"{STUDY}/summary.json", "tables/{study}",
         ("reporting.build:build_tables", "reporting.tables.*:build", "reporting.figures.*:draw"), wanted=True,
     ),
+    "page": Kind(
+        "pages", f"{STUDY}/report/index.html", "page/{study}", ("reporting.page.build:build_page",), runtime=60,
+        wanted=True, beside=(f"{STUDY}/report/main.html",),
+    ),
     "track": Kind(
         "imports into MLflow", f"{STUDY}/tracking.json", "track/{study}",
         ("housekeeping.tracking:import_runs",), wanted=True,

@@ -13,11 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mmrepro.config.base import content_hash
 from mmrepro.config.study import Variant
 from mmrepro.errors import MmreproError
 from mmrepro.study.plan import Plan
 
 PACKAGE = Path(__file__).parents[1]
+PAGE = PACKAGE / "reporting/page"
 PUBLISHED = Path("data/published")
 PAPERS = "papers.csv"
 SUMMARY = Path("summary.json")
@@ -100,6 +102,13 @@ def published_files(plan: Plan, root: Path) -> tuple[Path, ...]:
         return ()
     there = sorted(path.name for path in (root / PUBLISHED).glob("*.csv"))
     return tuple(PUBLISHED / name for name in dict.fromkeys((PAPERS, *(plan.study.published or there))))
+
+
+@cache
+def template_hash() -> str:
+    """Return a hash of what the page of a study is made from beside code."""
+    files = sorted(path for path in PAGE.rglob("*") if path.is_file() and path.suffix in (".j2", ".css", ".js"))
+    return content_hash({path.relative_to(PAGE).as_posix(): path.read_text(encoding="utf-8") for path in files})
 
 
 def sensitivities(plan: Plan) -> dict[str, str]:

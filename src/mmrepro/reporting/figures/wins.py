@@ -59,8 +59,9 @@ def draw_wins(plan: Plan, frame: pd.DataFrame, path: Path) -> None:
     with pyplot.rc_context({**STYLE, "axes.spines.bottom": False}):
         size = (n_columns * (side + LEFT), n_rows * (side + TOP) + 0.3)
         figure, axes = pyplot.subplots(n_rows, n_columns, squeeze=False, layout="constrained", figsize=size)
-        for axis, block in zip(axes.flat, blocks, strict=False):
-            _panel(axis, *block)
+        alone = f", protocol {next(iter(plan.study.protocols))}" if len(plan.study.protocols) == 1 else ""
+        for axis, (title, rows) in zip(axes.flat, blocks, strict=False):
+            _panel(axis, title.removesuffix(alone), rows)
         for axis in axes.flat[len(blocks) :]:
             axis.set_axis_off()
         figure.supxlabel(
