@@ -191,6 +191,21 @@ def test_local_results_are_verified_from_their_lists(here: Path) -> None:
     assert "6 files of final runs are compared with the SHA-256 in their records" in found.text
 
 
+def test_means_are_compared_with_what_is_published_within_what_seeds_do(here: Path) -> None:
+    folder = here / "results/reference/hand/tables"
+    shutil.copytree(here / "results/hand/tables", folder)
+    said = local(here).text
+    # lightgcn has a spread over seeds: 6 metrics, 2 cutoffs, 2 splits, 2 data sets; popularity has none
+    assert "results/reference/hand: 48 of 48 means of accuracy within 2 standard deviations of their difference" in said
+    edit_cell("main.csv", "mean", "0.9", model="lightgcn", metric="recall", k="20", split="test", dataset="toy-b")(
+        folder
+    )
+    said = local(here).text
+    assert "47 of 48 means" in said
+    assert "  outside: toy-b none lightgcn fair test recall 20: 0.3125, published 0.9000" in said
+    assert "published numbers: " in said and "every number follows" in said  # a band is no difference
+
+
 def other_list(root: Path) -> None:
     path = next(iter(sorted(root.glob("results/runs/toy-a/**/lists.parquet"))))
     first_rank_later(pd.read_parquet(path)).to_parquet(path)

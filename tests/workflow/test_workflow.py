@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from checkout import Checkout
+from checkout import Checkout, copy_project
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +128,18 @@ def test_the_slurm_profile_plans_every_job_with_its_resources(finished: Checkout
     for rule in ("mem_mb=", "runtime="):
         assert sum(rule in line for line in jobs) >= 8
     assert any("gpu=" in line for line in jobs)
+
+
+def test_the_command_of_a_trace_makes_just_this_run_again(finished: Checkout, tmp_path: Path) -> None:
+    said = finished.call("mmrepro", "trace", "smoke", "cm3", "R@20").stdout
+    again = re.search(r"again: snakemake (.*)", said)
+    assert again is not None, said
+    clone = copy_project(tmp_path / "clone")
+    result = clone.call("snakemake", "--dry-run", *shlex.split(again[1]))
+    assert result.returncode == 0, result.stdout + result.stderr
+    planned = dict(re.findall(r"^(\w+) +(\d+)$", result.stdout + result.stderr, re.MULTILINE))
+    assert planned.pop("total") == "7"
+    assert planned == {"fetch": "1", "prepare": "1", "extract": "2", "item_graph": "2", "train": "1"}
 
 
 def test_the_report_shows_tables_and_figure(finished: Checkout, tmp_path: Path) -> None:
