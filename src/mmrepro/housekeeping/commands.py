@@ -121,10 +121,13 @@ def verify(
 ) -> None:
     """Measure a study's lists again, or its published hits, build its tables again, and say what differs."""
     from mmrepro.housekeeping.verify import verify_local, verify_published
+    from mmrepro.records.files import read_object
     from mmrepro.reporting.trace import RUNS_FILE
+    from mmrepro.study.products import SUMMARY
 
     if (path / RUNS_FILE).is_file():
-        found = verify_published(resolved(study_path(Path(path.name))), path)
+        name = str((read_object(path / SUMMARY) or {}).get("study", path.name))  # the folder may have been moved
+        found = verify_published(resolved(study_path(Path(name))), path)
     else:
         found = verify_local(resolved(study_path(Path(path.name) if path.parent == Path("results") else path)))
     print(visible(found.text))
