@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +229,9 @@ def _results(plan: Plan, published: Sequence[Path]) -> Iterator[Job]:
     yield Job("tables", labels, inputs, {"study": plan_hash(plan)}, needs)
     built = (Layout.study(plan.name) / SUMMARY,)  # which is made with all the others
     shown = {"tables": built, "runs": records, "measures": measured, "selections": selections}
-    yield Job("page", labels, shown, {"study": plan_hash(plan), "template": template_hash()}, needs)
+    largest = max(job.needs.memory_mb for job in measures)
+    looks = replace(needs, memory_mb=2 * largest - needs.memory_mb)  # at features twice: as they are, and as unit rows
+    yield Job("page", labels, shown, {"study": plan_hash(plan), "template": template_hash()}, looks)
     tracked = {"runs": records, "measures": measured, "selections": selections, "alignments": alignments}
     tracked |= {"page": (Layout.study(plan.name) / "report/index.html",)}
     yield Job("track", labels, tracked, {"study": study.study}, needs)

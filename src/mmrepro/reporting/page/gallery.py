@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -124,32 +124,30 @@ def _neighbours(
     show: Callable[[int], Shown], items: pd.DataFrame,
 ) -> list[Shown]:  # fmt: skip
     """For some items the nearest ones by each modality, by all of them, and by the focus model's embedding."""
-    name, content = dataset.dataset, report.plan.content_features(dataset.dataset)
-    spaces: dict[str, np.ndarray] = {}
+    shown = items.index[items[Columns.IMAGE].notna() | items[Columns.TITLE].notna()].to_numpy()
+    chosen = np.sort(np.random.default_rng(SEED).permutation(shown)[:ITEMS])
+    near: dict[int, list[Shown]] = {int(item): [] for item in chosen}
+    for label, rows in _spaces(report, dataset, runs, titles):  # one at a time: large ones are gigabytes
+        for item, found in near.items():
+            found.append({"label": label, "items": [show(int(other)) for other in _nearest(rows, item)]})
+    return [{"item": show(item), "near": found} for item, found in near.items() if found]
+
+
+def _spaces(
+    report: Report, dataset: PreparedDataset, runs: Sequence[FinishedRun], titles: Mapping[str, str]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Unit rows of the items by each modality, by all of them, and by the focus model."""
+    content, focus = report.plan.content_features(dataset.dataset), report.plan.study.focus
     if content is not None:
-        folder = report.root / Layout.features(name, content.feature_set)
-        sets = {modality: [modality] for modality in content.modalities}
-        if len(sets) > 1:
-            sets["all modalities"] = [*content.modalities]
-        spaces = {f"by {label}": load_content(dataset, folder, used).rows for label, used in sets.items()}
-    focus = next((run for run in runs if run.planned.spec.model == report.plan.study.focus), None)
-    embedded = embeddings_of(report, focus.planned.folder) if focus is not None else None
+        folder = report.root / Layout.features(dataset.dataset, content.feature_set)
+        for modality in content.modalities:
+            yield f"by {modality}", load_content(dataset, folder, [modality]).rows
+        if len(content.modalities) > 1:
+            yield "by all modalities", load_content(dataset, folder, [*content.modalities]).rows
+    run = next((run for run in runs if run.planned.spec.model == focus), None)
+    embedded = embeddings_of(report, run.planned.folder) if run is not None else None
     if embedded is not None:
-        spaces[f"by {titles[report.plan.study.focus]}"] = embedded[1]
-    if not spaces:
-        return []
-    pictured = items.index[items[Columns.IMAGE].notna() | items[Columns.TITLE].notna()].to_numpy()
-    chosen = np.sort(np.random.default_rng(SEED).permutation(pictured)[:ITEMS])
-    return [
-        {
-            "item": show(int(item)),
-            "near": [
-                {"label": label, "items": [show(int(other)) for other in _nearest(rows, int(item))]}
-                for label, rows in spaces.items()
-            ],
-        }
-        for item in chosen
-    ]
+        yield f"by {titles[focus]}", embedded[1]
 
 
 def _nearest(rows: np.ndarray, item: int) -> np.ndarray:
