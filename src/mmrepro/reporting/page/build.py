@@ -23,8 +23,8 @@ from mmrepro.study.products import SUMMARY, products
 
 FOLDER = Path(__file__).parent
 LIBRARIES = FOLDER / "libraries"
-FIRST, LAST = ("claims", "ledger"), ("data_report", "settings", "cost")
-"""Tables before the main one, and those at the end."""
+FIRST, FOLDED, LAST = ("claims", "switches"), ("ledger",), ("data_report", "settings", "cost")
+"""Tables before the main one, those there that are folded away, and those at the end."""
 ALREADY = ("main",)
 SCRIPTS = ("dataTables.min.js", "clipboard.min.js")
 CAPTIONS = {
@@ -70,9 +70,12 @@ def build_page(plan: Plan, study_file: Path, output: Path, root: Path = Path()) 
         titles=titles,
         citations=_citations(plan.models),
         first=[*_tables(plan, folder, FIRST)],
+        folded=[*_tables(plan, folder, FOLDED)],
         numbers=number_table(report, titles),
         main_copies=_copies(folder / "tables/main.md"),
-        others=[*_tables(plan, folder, [name for name in _names(plan) if name not in (*FIRST, *LAST, *ALREADY)])],
+        others=[
+            *_tables(plan, folder, [name for name in _names(plan) if name not in (*FIRST, *FOLDED, *LAST, *ALREADY)])
+        ],
         last=[*_tables(plan, folder, LAST)],
         pictures=[*_figures(folder), *drawn_pictures(report, titles)],
         gallery=gallery(report, titles),

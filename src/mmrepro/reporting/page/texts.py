@@ -43,7 +43,7 @@ def _with_titles(html: str, titles: Mapping[str, str]) -> str:
     def titled(found: re.Match[str]) -> str:
         return found[1] + _quoted(titles.get(found[2], found[2]))
 
-    return re.sub(r"(<t[hd][^>]*>)(\w+)(?=</t[hd]>)", titled, html)
+    return re.sub(r"(<t[hd][^>]*>)(\w+)(?=( \w+@\d+)?</t[hd]>)", titled, html)
 
 
 def plain(parser: MarkdownIt, text: str) -> str:
