@@ -201,7 +201,6 @@ def test_names_tell_runs_apart_and_every_run_carries_its_record(root, database):
     for run in runs.values():
         assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["run.json"]
     assert client.list_artifacts(parent.info.run_id) == [] and parent.data.metrics == {}  # there are no tables yet
-    assert client.get_experiment_by_name("tiny").tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_the_studys_own_run_has_its_main_metrics_tables_and_page_and_follows_them(root, database):

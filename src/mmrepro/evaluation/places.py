@@ -117,7 +117,10 @@ def write_places(
     for name, frame in ((USERS, pd.concat(users)), (ITEMS, items)):
         with row_groups(output / name) as write:
             write(frame)
-    with row_groups(output / HITS) as write_hits, row_groups(output / EXPOSURE) as write_exposure:
+    with (
+        row_groups(output / HITS, [Columns.USER]) as write_hits,
+        row_groups(output / EXPOSURE, [Columns.ITEM]) as write_exposure,
+    ):
         for run in runs:
             found = [*load_lists(dataset, root / run)]
             write_hits(pd.concat([_hits(run, split, one, deciles, max(cutoffs)) for split, one in found]))
@@ -185,7 +188,7 @@ def measure_places(
 def read_places(folder: Path, run: str, split: str, n_users: int, cutoffs: Sequence[int]) -> Places:
     """Read the places of one run on one split; parameters and errors are those of `measure_places`."""
     users = read_table(folder / USERS, REMEDY, filters=[(Columns.SPLIT, "==", split)])
-    popularity = read_table(folder / ITEMS, REMEDY)[POPULARITY].to_numpy(np.int64)
+    popularity = read_table(folder / ITEMS, REMEDY, columns=[POPULARITY])[POPULARITY].to_numpy(np.int64)
     of_run = [(RUN, "==", run), (Columns.SPLIT, "==", split)]
     hits = read_table(folder / HITS, REMEDY, filters=of_run)
     exposure = read_table(folder / EXPOSURE, REMEDY, filters=of_run)

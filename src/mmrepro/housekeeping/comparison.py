@@ -21,7 +21,8 @@ CLOSE = 1e-9
 SHOWN = 20
 IDENTITY = (
     Columns.DATASET, Columns.FEATURES, Columns.MODEL, Columns.PROTOCOL, Columns.SPLIT, Columns.METRIC, Columns.K,
-    Columns.SEED, "comparison", "variant", "decile", "history", "first", "second", "parameter", "modality", "what",
+    Columns.SEED, "comparison", "variant", "decile", "history", "other", "claim", "better", "than", "switches",
+    "parameter", "modality", "what",
 )  # fmt: skip
 """Columns that say which row of a table one is."""
 

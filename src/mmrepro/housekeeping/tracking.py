@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DATABASE, ARTIFACTS, PAGE = Path("results/mlflow.db"), Path("results/mlartifacts"), Path("report/index.html")
-AS_RUNS = {"mlflow.experimentKind": "custom_model_development"}
-"""Tells MLflow to open an experiment at its runs; it would ask, and show traces."""
 METRICS_A_BATCH, PARAMETERS_A_BATCH = 1000, 100  # limits of MLflow's log_batch
 STUDY, KIND, RUN_ID, FOLDER = "mmrepro.study", "mmrepro.kind", "mmrepro.run_id", "mmrepro.folder"
 
@@ -174,7 +172,7 @@ def _experiment(client: MlflowClient, name: str, root: Path) -> str:
     if experiment is None:
         local = client.tracking_uri.startswith("sqlite")
         place = (root / ARTIFACTS / name).resolve().as_uri() if local else None
-        made = client.create_experiment(name, place, tags=AS_RUNS)
+        made = client.create_experiment(name, place)
         return str(made)
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)

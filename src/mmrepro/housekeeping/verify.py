@@ -17,7 +17,7 @@ from mmrepro.errors import MmreproError
 from mmrepro.evaluation.measure import measure_study, write_measures
 from mmrepro.evaluation.places import measure_places, sizes_of_places
 from mmrepro.housekeeping.comparison import CLOSE, LISTS, PLACES, SHOWN, Verification, compare_files, compare_metrics
-from mmrepro.records.files import file_sha256, read_json, read_object, write_record
+from mmrepro.records.files import file_sha256, read_object, write_record
 from mmrepro.reporting.build import build_tables
 from mmrepro.reporting.finished import CELL
 from mmrepro.reporting.headline import ACCURACY
@@ -97,6 +97,10 @@ def _noted(found: Verification, scratch: Path) -> Iterator[None]:
         yield
     except MmreproError as error:
         found.differences.append(str(error).replace(f"{scratch}/", ""))
+        found.stopped = True
+    except (LookupError, TypeError, ValueError, AttributeError) as error:  # a record that lacks what tables read of it
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:99]}"
+        found.differences.append(f"a record or table lacks something, or holds something else ({reason})")
         found.stopped = True
 
 
@@ -229,7 +233,9 @@ def _measure_again(
         if not recorded:
             continue
         places = folder / EVIDENCE / name
-        statistics = read_json(scratch / Layout.prepared(name) / "statistics.json", "publish the study again")
+        statistics = read_object(scratch / Layout.prepared(name) / "statistics.json")
+        if statistics is None:
+            raise MmreproError(f"{folder / 'datasets.jsonl'}: no line of {name}; restore the file from git")
         output = scratch / Layout.measures(plan.name, name)
         write_measures(
             output, name, statistics["content_hash"], plan.study.cutoffs, sizes_of_places(places),

@@ -27,7 +27,7 @@ def checklist(report: Report) -> list[Answer]:
         ("Which data, under which terms?", _data(report)),
         ("Which version of the data?", _hashes(records)),
         ("How are they split?", "; ".join(f"{name}: {plan.datasets[name].split.kind}" for name in plan.study.datasets)),
-        ("Who is in the test set, and how many?", _users(report)),
+        ("How large is the test set?", _users(report)),
         ("Which items are ranked?", _protocols(plan)),
         ("How were hyper-parameters chosen, on what, with which budget?", _search(plan)),
         ("How many seeds?", _seeds(plan)),
@@ -82,7 +82,9 @@ def _search(plan: Plan) -> str:
 
 def _seeds(plan: Plan) -> str:
     seeds = plan.study.seeds
-    return f"{len(seeds)}: {', '.join(map(str, seeds))}; derived from data set, model and seed"
+    words = {"derived": "derived from data set, model and seed", "literal": "the seed itself"}
+    drawn = _several(words[config.resolve().seeding] for config in plan.study.protocols.values())
+    return f"{len(seeds)}: {', '.join(map(str, seeds))}; {drawn}"
 
 
 def _machine(record: Mapping[str, Any]) -> str:

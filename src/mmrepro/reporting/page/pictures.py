@@ -69,7 +69,7 @@ def _curves(report: Report, titles: Mapping[str, str]) -> str | None:
                 colour, style = COLOURS[number % 6], ("-", "--", ":", "-.")[number // 6 % 4]
                 axis.plot(curve.index, curve, label=model, linewidth=1.2, color=colour, linestyle=style)
                 best = int(curve.to_numpy().argmax())
-                axis.plot([best + 1], [curve.iloc[best]], "o", color=colour, markersize=3.5)
+                axis.plot(curve.index[[best]], [curve.iloc[best]], "o", color=colour, markersize=3.5)
         shared_legend(figure, axes, len(models))
         figure.supxlabel("epoch", fontsize=9)
         figure.supylabel(f"validation {report.plan.study.watch.replace('_at_', '@')}", fontsize=9)
