@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 CORES ?= all
-export export STUDY ?=
+export STUDY ?=
 PORT ?= 5000
 BIN := .venv/bin
 LOCK := envs/requirements.lock

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from mmrepro.errors import MmreproError
@@ -115,3 +117,25 @@ def training_device(wanted: str) -> str:
             f"the study asks for device: {wanted}, which this machine lacks; set `device: auto` in the study"
         )
     return wanted
+
+
+def device_name(device: str) -> str:
+    """Return what a record calls a device: a GPU's model, or the processor with the instructions that torch uses on it.
+
+    Two processors give different last bits where their instructions differ, so both belong to a record.
+    """
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{_processor_name()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _processor_name(described: Path = Path("/proc/cpuinfo")) -> str:
+    """Linux says it in a file; elsewhere Python knows at least the architecture."""
+    try:
+        lines = described.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine() or "unknown processor"

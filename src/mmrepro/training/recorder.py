@@ -18,6 +18,7 @@ import yaml
 from mmrepro.config.run import RunSpec
 from mmrepro.records.files import atomic_path, file_sha256, remove_leftovers, write_record, write_text
 from mmrepro.records.provenance import git_state, versions
+from mmrepro.runtime.devices import device_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +98,7 @@ class Recorder:
             "status": "finished",
             **self.configuration,
             "device": device,
-            "device_name": torch.cuda.get_device_name() if cuda else device,
+            "device_name": device_name(device),
             "peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else None,
             "versions": versions(),
             "git": git_state(Path(__file__).parent),

@@ -26,7 +26,7 @@ from mmrepro.features.alignment.vocabulary import Vocabulary
 from mmrepro.records.files import atomic_path, file_sha256, read_object, write_record, write_text
 from mmrepro.records.provenance import git_state, versions
 from mmrepro.runtime.checkpoint import Checkpoint
-from mmrepro.runtime.devices import encoding_device, torch_threads
+from mmrepro.runtime.devices import device_name, encoding_device, torch_threads
 from mmrepro.runtime.meter import Meter
 from mmrepro.runtime.seeds import derive_seed, seed_everything
 from mmrepro.study.kinds import code_of
@@ -174,7 +174,7 @@ class _Job:
             "configuration": self.facts["configuration"],
             "seed": self.encoder.seed,
             "device": self.device.name,
-            "device_name": torch.cuda.get_device_name() if cuda else self.device.name,
+            "device_name": device_name(self.device.name),
             "versions": versions(),
             "git": git_state(Path(__file__).parent),
             "code": self.facts["code"],
