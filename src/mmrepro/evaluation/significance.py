@@ -2,12 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-BOOTSTRAP_SEED = 0
+BOOTSTRAP_SEED, DRAWS = 0, 1000
+LEVEL = 0.05
+
+
+class Comparison(NamedTuple):
+    """Two columns of paired values, one value a user, compared.
+
+    Attributes
+    ----------
+    mean, other_mean, difference
+        Of the one, of the other, and the one less the other.
+    lower, upper
+        The 95 % interval of the difference, by the paired bootstrap over users.
+    effect
+        `rank_biserial`.
+    p
+        `paired_test`, not corrected for other comparisons.
+    n_users
+        How many users both have a value for.
+    """
+
+    mean: float
+    other_mean: float
+    difference: float
+    lower: float
+    upper: float
+    effect: float
+    p: float
+    n_users: int
+
+
+def compare_columns(values: np.ndarray) -> Iterator[tuple[int, int, Comparison]]:
+    """Compare every two columns, over the same draws of users.
+
+    Parameters
+    ----------
+    values
+        A row a user, shape (n_users, n_columns).
+
+    Yields
+    ------
+    tuple of int, int and Comparison
+        Two columns, the earlier first, and how they compare.
+    """
+    draws = bootstrap_means(values, DRAWS)
+    means = values.mean(axis=0)
+    for one, other in itertools.combinations(range(values.shape[1]), 2):
+        lower, upper = interval(draws[:, one] - draws[:, other], 1 - LEVEL)
+        a, b = values[:, one], values[:, other]
+        ends = float(means[one]), float(means[other])
+        tests = rank_biserial(a, b), paired_test(a, b)
+        yield one, other, Comparison(*ends, ends[0] - ends[1], lower, upper, *tests, len(values))
 
 
 def paired_test(a: np.ndarray, b: np.ndarray) -> float:

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import Columns
+from mmrepro.evaluation.significance import LEVEL
 from mmrepro.records.files import atomic_path
 from mmrepro.reporting.figures.accuracy import NOT_RUN_STYLE, STYLE
 from mmrepro.reporting.headline import HEADLINE, drawn_metric
 from mmrepro.reporting.means import main_blocks
 from mmrepro.reporting.report import Report
-from mmrepro.reporting.tables.pairs import LEVEL, OTHER, outcomes, pairs_of
+from mmrepro.reporting.tables.pairs import OTHER, outcomes, pairs_of
 from mmrepro.study.plan import Plan
 from mmrepro.study.products import Product
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mmrepro.evaluation.significance import DRAWS
 from mmrepro.reporting.report import Report
 from mmrepro.reporting.tables.cost import ENERGY, cost_frame
 from mmrepro.reporting.tables.datasets import statistics_of
-from mmrepro.reporting.tables.pairs import DRAWS
 from mmrepro.study.plan import Plan
 
 UNKNOWN = "unknown"

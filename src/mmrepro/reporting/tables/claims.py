@@ -11,14 +11,13 @@ import pandas as pd
 from mmrepro.columns import Columns
 from mmrepro.config.run import metric_of
 from mmrepro.config.study import BEST_OTHER, Claim
-from mmrepro.evaluation.significance import bootstrap_means, interval, paired_test, rank_biserial
+from mmrepro.evaluation.significance import DRAWS, LEVEL, compare_columns
 from mmrepro.reporting.collect import finished_runs
 from mmrepro.reporting.finished import FinishedRun, user_means
 from mmrepro.reporting.headline import SHORT
 from mmrepro.reporting.means import NOT_RUN, corrected, decimal, study_note
 from mmrepro.reporting.render import Block, Table, cells
 from mmrepro.reporting.report import Built, Report
-from mmrepro.reporting.tables.pairs import DRAWS, LEVEL
 from mmrepro.study.plan import Plan
 from mmrepro.study.products import Product
 
@@ -95,11 +94,8 @@ def _tested(claim: Claim, dataset: str, protocol: str, rows: Rows) -> tuple[Any,
     if claim.better not in users or than not in users:
         return (*head, claim.than, *[None] * 8)
     pair = pd.concat([users[claim.better], users[than]], axis=1, join="inner").to_numpy()
-    draws = bootstrap_means(pair, DRAWS)
-    lower, upper = interval(draws[:, 0] - draws[:, 1], 1 - LEVEL)
-    a, b = pair[:, 0], pair[:, 1]
-    means = float(a.mean()), float(b.mean())
-    return (*head, than, *means, means[0] - means[1], lower, upper, rank_biserial(a, b), paired_test(a, b), len(pair))
+    [(_, _, comparison)] = compare_columns(pair)
+    return (*head, than, *comparison)
 
 
 def _verdict(row: dict[Any, Any]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mmrepro.columns import Columns
-from mmrepro.evaluation.significance import bootstrap_means, interval, paired_test, rank_biserial
+from mmrepro.evaluation.significance import DRAWS, LEVEL, compare_columns
 from mmrepro.reporting.collect import Collection
 from mmrepro.reporting.finished import user_means
 from mmrepro.reporting.headline import SHORT, drawn_metric, headline_columns
@@ -21,7 +21,7 @@ from mmrepro.study.plan import Plan
 from mmrepro.study.products import Product
 
 PRODUCT = Product("tables/pairs", ("csv", "md"))
-OTHER, LEVEL, DRAWS = "other", 0.05, 1000
+OTHER = "other"
 FAMILY = [Columns.DATASET, Columns.PROTOCOL, Columns.METRIC, Columns.K]
 PAIRS_COLUMNS = (
     *FAMILY, Columns.MODEL, OTHER, Columns.MEAN, "other_mean", "difference", "lower", "upper", "effect", "p", "p_holm",
@@ -80,14 +80,8 @@ def _block(plan: Plan, collection: Collection, dataset: str, protocol: str) -> I
         table = pd.concat({model: frame[name] for model, frame in users.items()}, axis=1, join="inner")
         order = table.mean().round(12).sort_values(ascending=False, kind="stable").index.tolist()
         values = table[order].to_numpy()
-        draws = bootstrap_means(values, DRAWS)
-        for a, b in itertools.combinations(range(len(order)), 2):
-            lower, upper = interval(draws[:, a] - draws[:, b], 1 - LEVEL)
-            mean, other = float(values[:, a].mean()), float(values[:, b].mean())
-            effect = rank_biserial(values[:, a], values[:, b])
-            p = paired_test(values[:, a], values[:, b])
-            pair = (order[a], order[b], mean, other, mean - other, lower, upper, effect, p)
-            yield (dataset, protocol, metric, k, *pair, len(values))
+        for one, other, comparison in compare_columns(values):
+            yield (dataset, protocol, metric, k, order[one], order[other], *comparison)
 
 
 def outcomes(rows: pd.DataFrame, models: list[str]) -> np.ndarray:
