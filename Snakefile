@@ -16,7 +16,7 @@ wildcard_constraints:
     dataset=r"[a-z0-9-]+",
     features=r"[a-z0-9-]+",
     modality=r"[a-z0-9_]+",
-    model=r"[a-z0-9_]+",
+    model=r"[a-z0-9-]+",
     hash=r"[0-9a-f]{12}",
     seed=r"\d+",
     study=r"[a-z0-9-]+",

@@ -266,7 +266,7 @@ REFUSED = {
     "a constant made twice": ("EXTRA = 1\nEXTRA = EXTRA + 1\n", "EXTRA is defined twice"),
     "an entry that is set": ("EXTRA = {}\nEXTRA['a'] = 1\n", "a statement that is no definition"),
     "a relative import": ("from .losses import bpr\n", "a relative import"),
-    "a whole module": ("import mmrepro.ops.losses as losses\n", "a module of the package by its whole name"),
+    "a whole module": ("import mmrepro.ops.losses as losses\n", "a module of the package, or beside this one, by its whole name"),
     "a base in a module": ("from mmrepro.models import base\n\n\nclass Other(base.Model):\n    pass\n",
                            "a base class that is no plain name"),
 }  # fmt: skip

@@ -73,7 +73,7 @@ def test_shared_parameters_reach_the_models_that_have_them_and_a_models_own_win(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"models": ["cm4"]}, "config/models/cm4.yaml: no such file; did you mean 'cm3'?"),
+        ({"models": ["cm4"]}, "unknown model 'cm4'; did you mean 'cm3'?"),
         ({"datasets": ["mini-bby"]}, "config/datasets/mini-bby.yaml: no such file; did you mean 'mini-baby'?"),
         (
             {"features": {"default": "minature"}},

@@ -3,16 +3,47 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from mmrepro.config.base import Name, Strict, nearest
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import read_object
+
+
+def _is_outside(value: str) -> str:
+    inside = not value.startswith(("/", "~")) and ".." not in value.split("/")
+    if not inside or not re.fullmatch(r"[^:\\\n]+\.(py:[A-Za-z_][A-Za-z0-9_]*|csv|parquet|jsonl)", value):
+        raise ValueError(
+            "write `folder/file.py:Class`, or `folder/lists.csv` (.parquet, .jsonl), from the project's root"
+        )
+    return value
+
+
+Outside = Annotated[str, AfterValidator(_is_outside)]
+"""What lies outside the package, by its path in the user's project: a model's class, `my_models/two_tower.py:TwoTower`,
+or lists that another system has made, `lists/{dataset}.csv`.
+"""
+
+
+def is_lists(outside: str) -> bool:
+    """Return whether what lies outside are lists, and no class."""
+    return ":" not in outside
+
+
+def outside_name(outside: str) -> str:
+    """Return the name by which a study calls what lies outside: that of the class, or of the file, in kebab case.
+
+    `my_models/two_tower.py:TwoTower` is `two-tower`; `lists/{dataset}/Our engine.csv` is `our-engine`.
+    """
+    path, _, name = outside.partition(":")
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name or Path(path).stem)
+    return re.sub(r"[^a-z0-9]+", "-", words.replace("{dataset}", "").lower()).strip("-")
 
 
 class ModelConfig(Strict):
@@ -117,4 +148,4 @@ def _typed(value: Any, schema: dict[str, Any]) -> Any:
 def model_names() -> list[str]:
     """Return the names of all models: each is a file of `models/`."""
     files = (Path(__file__).parents[1] / "models").glob("*.py")
-    return sorted(file.stem for file in files if file.stem not in ("__init__", "base"))
+    return sorted(file.stem for file in files if file.stem not in ("__init__", "base", "outside"))

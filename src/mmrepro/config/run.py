@@ -34,6 +34,7 @@ class RunSpec(Strict):
     features: str | None = None
     modalities: tuple[str, ...] = ()
     model: str
+    outside: str | None = Field(None, description="where the model comes from, if not from this package")
     parameters: dict[str, Any] = Field(default_factory=dict, description="those that differ from the model's defaults")
     selected_by: str | None = Field(None, description="search whose winner completes the parameters")
     selects: tuple[str, ...] = Field((), description="parameters that the winner sets")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mmrepro.config.base import Name, Strict, nearest
+from mmrepro.config.model import Outside, outside_name
 from mmrepro.config.protocol import ProtocolConfig
 from mmrepro.config.run import WATCH, WATCH_DESCRIPTION, Watch
 
@@ -130,13 +132,33 @@ class Claim(Strict):
     metric: Watch = WATCH
 
 
+def _name_outside(data: dict[str, Any]) -> None:
+    """Move paths among the models to where names of what lies outside stand."""
+    models = data.get("models")
+    if not isinstance(models, list | tuple):
+        return
+    paths = {place: m for place, m in enumerate(models) if isinstance(m, str) and re.search(r"[./]", m)}
+    named = {place: outside_name(path) for place, path in paths.items()}
+    data["models"] = [named.get(place, model) for place, model in enumerate(models)]
+    if paths:
+        data["outside"] = {**(data.get("outside") or {}), **{named[place]: path for place, path in paths.items()}}
+
+
 class StudyConfig(Strict):
     """A study: a view on runs, and the tables made from them."""
 
     study: Name
     title: str
     datasets: Annotated[tuple[Name, ...], Once] = Field(min_length=1)
-    models: Annotated[tuple[Name, ...], Once] = Field(min_length=1)
+    models: Annotated[tuple[Name, ...], Once] = Field(
+        min_length=1,
+        description="names; a path of what lies outside the package (see `outside`) stands for the name it gives",
+    )
+    outside: dict[Name, Outside] = Field(
+        default_factory=dict,
+        description="name -> a class of the user's own project, `my_models/two_tower.py:TwoTower`, or lists of another "
+        "system, `lists/{dataset}.csv` with columns user, item and score",
+    )
     features: dict[str, Name] = Field(
         default_factory=dict, description="model, data set or `default` -> feature set; the first that is named wins"
     )
@@ -177,6 +199,7 @@ class StudyConfig(Strict):
                     data[key] = [part.strip() for part in value.split(",") if part.strip()]
                 elif isinstance(value, int):
                     data[key] = [value]
+            _name_outside(data)
             protocols = data.get("protocols")
             if isinstance(protocols, dict):
                 data["protocols"] = {

@@ -12,6 +12,7 @@ from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.evaluation.lists import RankedLists
 from mmrepro.evaluation.metrics import Compute, Measured, mean_over_users
 from mmrepro.evaluation.ranking import Scorer, rank
+from mmrepro.ops.interactions import Interactions
 
 
 class Evaluator:
@@ -26,6 +27,10 @@ class Evaluator:
         """Rank `depth` items for each user of a split."""
         users = self.dataset.of(split).distinct_users
         return rank(scorer, users, self.dataset.n_items, self._masked[split].by_user, depth, self.device)
+
+    def masked(self, split: str) -> Interactions:
+        """Return the interactions whose items no list of a split holds."""
+        return self._masked[split]
 
     def covered(self, split: str, depth: int) -> float:
         """Return the share of a split's users whose candidates all stand among the first `depth`."""

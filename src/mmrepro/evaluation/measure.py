@@ -21,6 +21,8 @@ from mmrepro.records.files import file_sha256, read_object, read_table, recorded
 from mmrepro.study.layout import NO_FEATURES, Layout
 
 RUN, HISTORY = "run", "history"
+GIVEN = "lists"
+"""Key of the data of a record whose lists another system has made, perhaps for test alone."""
 MEASURED = (VALID, TEST)
 
 
@@ -166,7 +168,8 @@ def load_lists(
     if record.get("data", {}).get("interactions") != dataset.content_hash:
         raise MmreproError(f"{folder}: made from other data than the prepared ones; run the study again")
     rows = read_table(recorded_file(folder, record, "lists.parquet"))
-    for split in MEASURED:
+    listed = set(rows[Columns.SPLIT]) if GIVEN in record["data"] else set(MEASURED)
+    for split in [split for split in MEASURED if split in listed]:
         relevant = dataset.of(split)
         lists = lists_of_rows(rows[rows[Columns.SPLIT] == split], relevant.distinct_users)
         yield split, Measured(lists, relevant, dataset.of(TRAIN), content)
@@ -175,7 +178,8 @@ def load_lists(
 def _measure_run(
     dataset: PreparedDataset, folder: Path, name: str, cutoffs: Sequence[int], content: Content | None
 ) -> RunMeasures:
-    found: dict[str, dict[str, float | None]] = {}
+    names = [f"{metric.name}_at_{k}" for metric in METRICS for k in cutoffs]
+    found: dict[str, dict[str, float | None]] = {split: dict.fromkeys(names) for split in MEASURED}
     frames = []
     for split, measured in load_lists(dataset, folder, content):
         values = values_of(measured, cutoffs, METRICS)

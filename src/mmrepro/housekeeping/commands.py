@@ -18,7 +18,7 @@ Output = Annotated[Path, typer.Option(help="where the result is written")]
 
 def study_path(value: Path) -> Path:
     """Return the file of a study given by its name, with or without `.yaml`; any other path stays as it is."""
-    alone = value.parent == Path() and not value.exists()
+    alone = value.parent == Path() and not value.is_file()
     return (
         Path("config/studies") / f"{value.with_suffix('')}.yaml" if alone and value.suffix in ("", ".yaml") else value
     )
@@ -188,11 +188,17 @@ def check_reference(
     raise typer.Exit(0 if agree else 1)
 
 
-def schema(output: Annotated[Path, typer.Option()] = Path("config/schema")) -> None:
-    """Write the JSON schemas of all configuration files."""
-    from mmrepro.housekeeping.schemas import write_schemas
+def schema(
+    output: Annotated[Path, typer.Option(help="a folder; of one class, a file")] = Path("config/schema"),
+    outside: Annotated[str | None, typer.Option(help="`folder/file.py:Class`: of that class alone")] = None,
+) -> None:
+    """Write the JSON schemas of all configuration files, or of the parameters of a class outside the package."""
+    from mmrepro.housekeeping.schemas import write_outside, write_schemas
 
-    write_schemas(output)
+    if outside is None:
+        write_schemas(output)
+    else:
+        write_outside(outside, output)
 
 
 def dvc(output: Annotated[Path, typer.Option()] = Path("dvc.yaml")) -> None:

@@ -165,7 +165,12 @@ def show(folder: Path, current_code: Mapping[str, str] | None = None, root: Path
     tables = written.get("tables", {})
     if tables and tables.get(main.name) != file_sha256(main):
         raise MmreproError(f"{main}: changed since it was made; delete it and run the study again")
-    stale = [model for model, code in sorted(recorded.items()) if code != _todays(model, watch, current_code)]
+    outside = written.get("outside", {})
+    stale = [
+        model
+        for model, code in sorted(recorded.items())
+        if code != _todays(model, watch, outside.get(model), current_code)
+    ]
     changed = [
         dataset
         for dataset, made_of in sorted(written.get("data", {}).items())
@@ -178,11 +183,12 @@ def show(folder: Path, current_code: Mapping[str, str] | None = None, root: Path
     return f"STALE: {' and '.join(parts)} since these runs; run the study again.\n\n{text}"
 
 
-def _todays(model: str, watch: str, current_code: Mapping[str, str] | None) -> str | None:
+def _todays(model: str, watch: str, outside: str | None, current_code: Mapping[str, str] | None) -> str | None:
     """Fingerprint of a model's code now; None where the model is no more."""
     if current_code is not None:
         return current_code.get(model)
-    return training_code(model, watch) if model in model_names() else None
+    there = model in model_names() if outside is None else Path(outside.partition(":")[0]).is_file()
+    return training_code(model, watch, outside) if there else None
 
 
 def _refuse_holes(holes: list[Path]) -> None:

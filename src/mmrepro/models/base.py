@@ -17,6 +17,7 @@ from mmrepro.config.base import Strict, nearest
 from mmrepro.config.model import model_names
 from mmrepro.config.protocol import Protocol
 from mmrepro.errors import MmreproError
+from mmrepro.models.outside import load_class
 from mmrepro.ops.dense import linear_of_constant
 from mmrepro.ops.graphs import SparseGraph
 from mmrepro.ops.interactions import Interactions
@@ -184,14 +185,23 @@ def require_features(content: ItemContent, model: str) -> dict[str, Tensor]:
     return content.features
 
 
-def model_class(name: str) -> type[Model]:
-    """Return the model class defined in `models/<name>.py`.
+def model_class(name: str, outside: str | None = None) -> type[Model]:
+    """Return the model class defined in `models/<name>.py`, or in a file of the user's own project.
+
+    Parameters
+    ----------
+    name
+        The model's name.
+    outside
+        `folder/file.py:Class` where it is no model of the package.
 
     Raises
     ------
     MmreproError
-        For a name without a file; names the nearest.
+        For a name without a file (names the nearest), or a class that is no model.
     """
+    if outside is not None:
+        return _outside_class(outside)
     if name not in model_names():
         raise MmreproError(f"unknown model '{name}'; {nearest(name, model_names())}")
     module = importlib.import_module(f"mmrepro.models.{name}")
@@ -205,19 +215,30 @@ def model_class(name: str) -> type[Model]:
     return found[0]
 
 
+def _outside_class(outside: str) -> type[Model]:
+    found = load_class(outside)
+    if not issubclass(found, Model):
+        raise MmreproError(f"{outside}: not derived from Model of mmrepro.models.base; derive it")
+    return found
+
+
 def build_model(
-    name: str, interactions: Interactions, content: ItemContent, parameters: dict, protocol: Protocol
-) -> Model:
+    name: str, interactions: Interactions, content: ItemContent, parameters: dict, protocol: Protocol,
+    outside: str | None = None,
+) -> Model:  # fmt: skip
     """Build a model by name: its constructor is given what it names of `interactions`, `content`, `parameters`,
     `protocol`.
 
     Features wider than the parameter `feature_rank` (if set) are projected onto their principal components first.
     """
-    cls = model_class(name)
+    cls = model_class(name, outside)
     values = cls.Parameters.model_validate(parameters)
     rank = getattr(values, "feature_rank", None)
     if rank is not None:
         features = {m: principal_components(x, rank) for m, x in content.features.items()}
         content = ItemContent(features, content.neighbours)
     offered = {"interactions": interactions, "content": content, "parameters": values, "protocol": protocol}
-    return cls(**{key: offered[key] for key in inspect.signature(cls).parameters})
+    wanted = inspect.signature(cls).parameters
+    if unknown := [key for key in wanted if key not in offered]:
+        raise MmreproError(f"model '{name}': its constructor names '{unknown[0]}'; {nearest(unknown[0], [*offered])}")
+    return cls(**{key: offered[key] for key in wanted})

@@ -207,7 +207,9 @@ class _Canonical(ast.NodeTransformer):
         node.returns = None
         node.decorator_list = [self.visit(decorator) for decorator in node.decorator_list]
         decorators, node.decorator_list = node.decorator_list, []
-        scope = _Scope({*_arguments(node.args), *_bound(node.body)}, imported_names(_own_nodes(node.body)))
+        scope = _Scope(
+            {*_arguments(node.args), *_bound(node.body)}, imported_names(_own_nodes(node.body), self.known.name)
+        )
         self._called(scope, node)
         node.decorator_list, node.body = decorators, node.body or [ast.Pass()]
         return node

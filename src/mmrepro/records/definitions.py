@@ -1,4 +1,8 @@
-"""The package's definitions as syntax trees: what each says apart from names, and which other definitions it uses."""
+"""Definitions as syntax trees: what each says apart from names, and which other definitions it uses.
+
+A module is one of the package (`ops.losses`), or a file of a user's project (`my_models/two_tower.py`) and what that
+imports from beside it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from typing import NamedTuple
 
 from mmrepro.errors import MmreproError
 
-PACKAGE = "mmrepro"
+PACKAGE, OUTSIDE = "mmrepro", ".py"
 ROOT = Path(__file__).parents[1]
 RECORDERS = ("errors", "records", "runtime.meter", "runtime.energy", "study.kinds", "training.recorder")
 """Modules and packages that record results or say what is wrong, and decide no number: edits there rerun nothing."""
@@ -83,14 +87,14 @@ class Module:
         self.bases: dict[str, list[str]] = {}
         self.shared: set[str] = set()
         self.imports: dict[str, Binding] = {}
-        for statement in ast.parse(_file(name).read_text(encoding="utf-8")).body:
+        for statement in parsed(_file(name)).body:
             defined = list(_defined(statement))
             self._check(statement, defined)
             self.statements.update(dict.fromkeys(defined, statement))
             self.shared.update(defined if len(defined) > 1 else ())
             if isinstance(statement, ast.ClassDef):
                 self.bases[statement.name] = [base.id for base in statement.bases if isinstance(base, ast.Name)]
-            self.imports.update(imported_names(ast.walk(statement)))
+            self.imports.update(imported_names(ast.walk(statement), name))
 
     def _check(self, statement: ast.stmt, defined: list[str]) -> None:
         """Refuse what fingerprints do not follow: an edit there would rerun nothing without a word."""
@@ -102,15 +106,19 @@ class Module:
         if doubled:
             reason = f"{doubled[0]} is defined twice"
         elif not (defined or imported or _is_note(statement)):
-            reason = "a statement that is no definition"
+            reason = "a statement that is no definition; put it into a function"
         elif any(isinstance(node, ast.ImportFrom) and node.level for node in inner):
             reason = "a relative import"
-        elif any(isinstance(node, ast.Import) and _names_package(node) for node in inner):
-            reason = "a module of the package by its whole name; import it with `from`"
+        elif any(isinstance(node, ast.Import) and self._names_known(node) for node in inner):
+            reason = "a module of the package, or beside this one, by its whole name; import it with `from`"
         elif any(isinstance(base, ast.Attribute) and self._is_inside(base) for base in outer):
             reason = "a base class that is no plain name; import the class itself"
         if reason is not None:
             raise MmreproError(f"{_file(self.name)}:{statement.lineno}: fingerprints do not follow {reason}")
+
+    def _names_known(self, node: ast.Import) -> bool:
+        names = [alias.name for alias in node.names]
+        return any(name.split(".")[0] == PACKAGE or _beside(self.name, name) is not None for name in names)
 
     def _is_inside(self, base: ast.Attribute) -> bool:
         found = self.imports.get(base.value.id) if isinstance(base.value, ast.Name) else None
@@ -125,18 +133,38 @@ def _is_note(statement: ast.stmt) -> bool:
     """Whether a statement says something to readers or type checkers only."""
     if isinstance(statement, ast.Expr):
         return isinstance(statement.value, ast.Constant)
+    if isinstance(statement, ast.If) and ast.unparse(statement.test) == "__name__ == '__main__'":
+        return True  # never run where the file is imported
     if not isinstance(statement, ast.If) or ast.unparse(statement.test) != "TYPE_CHECKING":
         return False
     return all(isinstance(entry, ast.Import | ast.ImportFrom) for entry in statement.body)
 
 
-def _names_package(node: ast.Import) -> bool:
-    return any(alias.name.split(".")[0] == PACKAGE for alias in node.names)
+def parsed(file: Path) -> ast.Module:
+    """Return the syntax tree of a file; MmreproError names the line of a mistake."""
+    try:
+        return ast.parse(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MmreproError(
+            f"{file}: no such file; write it as `folder/file.py:Class`, from the project's root"
+        ) from None
+    except SyntaxError as error:
+        raise MmreproError(f"{file}:{error.lineno}: {error.msg}; mend it") from None
+    except ValueError:
+        raise MmreproError(f"{file}: no Python source in UTF-8; save it as such") from None
 
 
 def _file(module: str) -> Path:
+    if module.endswith(OUTSIDE):
+        return Path(module)
     path = ROOT / (module.replace(".", "/") + ".py")
     return path if path.is_file() else ROOT / module.replace(".", "/") / "__init__.py"
+
+
+def _beside(module: str, imported: str) -> str | None:
+    """The file that a module outside the package imports from its own folder, which Python searches first."""
+    path = Path(module).parent / f"{imported.replace('.', '/')}{OUTSIDE}"
+    return path.as_posix() if module.endswith(OUTSIDE) and path.is_file() else None
 
 
 def _defined(statement: ast.stmt) -> Iterator[str]:
@@ -166,8 +194,8 @@ def members(statement: ast.ClassDef) -> dict[str, ast.Assign]:
     return found
 
 
-def imported_names(nodes: Iterable[ast.AST]) -> dict[str, Binding]:
-    """Return what the names stand for that import statements among the nodes bind."""
+def imported_names(nodes: Iterable[ast.AST], importer: str) -> dict[str, Binding]:
+    """Return what the names stand for that import statements among the nodes of a module bind."""
     found: dict[str, Binding] = {}
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -175,6 +203,10 @@ def imported_names(nodes: Iterable[ast.AST]) -> dict[str, Binding]:
                 bound = alias.asname or alias.name.partition(".")[0]
                 found[bound] = Binding(alias.name if alias.asname else bound, None, False)
         elif isinstance(node, ast.ImportFrom) and node.module:
+            neighbour = _beside(importer, node.module)
+            if neighbour is not None:
+                found |= {alias.asname or alias.name: Binding(neighbour, alias.name, True) for alias in node.names}
+                continue
             inside = node.module.split(".")[0] == PACKAGE
             module = node.module.removeprefix(PACKAGE).removeprefix(".") if inside else node.module
             for alias in node.names:
@@ -187,6 +219,8 @@ def imported_names(nodes: Iterable[ast.AST]) -> dict[str, Binding]:
 
 def modules(pattern: str) -> list[str]:
     """Return the modules that a pattern names: itself, or for `folder.*` every module of the folder."""
+    if pattern.endswith(OUTSIDE):
+        return [pattern]
     folder, star, _ = pattern.partition(".*")
     if not star:
         return [pattern]
@@ -196,7 +230,7 @@ def modules(pattern: str) -> list[str]:
 
 @cache
 def module(name: str) -> Module:
-    """Return a module of the package, such as `ops.losses`."""
+    """Return a module by its name in the package, such as `ops.losses`, or by its file outside."""
     return Module(name)
 
 

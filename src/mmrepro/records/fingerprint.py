@@ -21,7 +21,7 @@ from functools import cache
 
 from mmrepro.errors import MmreproError
 from mmrepro.records.canonical import definition
-from mmrepro.records.definitions import PACKAGE, Reference, bases_of, module, modules
+from mmrepro.records.definitions import OUTSIDE, PACKAGE, Reference, bases_of, module, modules
 
 MODEL_BASE = "models.base.Model"
 
@@ -60,7 +60,8 @@ def _references(entry: str) -> list[Reference]:
     known = [Reference(name, defined) for name in modules(pattern) for defined in module(name).statements]
     found = [one for one in known if (one.name == wanted if separator else MODEL_BASE in bases_of(one))]
     if not found and not entry.endswith("?"):
-        raise MmreproError(f"{PACKAGE}/{pattern.replace('.', '/')}.py: no {wanted or 'class derived from Model'} in it")
+        file = pattern if pattern.endswith(OUTSIDE) else f"{PACKAGE}/{pattern.replace('.', '/')}.py"
+        raise MmreproError(f"{file}: no {wanted or 'class derived from Model'} in it")
     return found
 
 

@@ -31,6 +31,7 @@ def summary(plan: Plan, collection: Collection, frame: pd.DataFrame) -> dict[str
         "study": plan.name,
         "watch": plan.study.watch,
         "code": _codes(collection),
+        **({"outside": plan.study.outside} if plan.study.outside else {}),
         "data": _data(collection),
         TEST: {},
         VALID: {},

@@ -16,8 +16,9 @@ from mmrepro.config.dataset import (
     SplitSection,
 )
 from mmrepro.config.features import AlignRecEncoder, Encoder, FeatureSetConfig, ItemGraphSection, matrices_of
-from mmrepro.config.run import RunSpec, metric_of
-from mmrepro.study.kinds import KINDS
+from mmrepro.config.model import is_lists
+from mmrepro.config.run import RunSpec
+from mmrepro.study.kinds import KINDS, training_parts
 from mmrepro.study.layout import NO_FEATURES, Layout, cell_labels
 from mmrepro.study.needs import EPOCHS, Needs, Stage, disk_mb, memory_mb, minutes, width
 from mmrepro.study.plan import Job, Plan, PlannedRun, PlannedSelection, plan_hash
@@ -170,11 +171,13 @@ def _selection(plan: Plan, selection: PlannedSelection) -> Job:
 
 
 def _training_parts(spec: RunSpec) -> dict[str, str]:
-    return {"model": spec.model, "metric": metric_of(spec.watch)[0]}
+    return training_parts(spec.model, spec.watch, spec.outside)
 
 
 def _training_inputs(plan: Plan, spec: RunSpec) -> dict[str, tuple[Path, ...]]:
     files: dict[str, tuple[Path, ...]] = {"statistics": (Layout.prepared(spec.dataset) / "statistics.json",)}
+    if spec.outside is not None and is_lists(spec.outside):
+        files["lists"] = (Path(spec.outside),)
     for modality in spec.modalities:
         folder = Layout.features(spec.dataset, str(spec.features))
         files[modality] = (folder / f"{modality}.json",)

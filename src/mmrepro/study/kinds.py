@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
+from mmrepro.config.model import is_lists
 from mmrepro.config.run import metric_of
 from mmrepro.records.fingerprint import fingerprint
 from mmrepro.study.layout import ENCODER, FEATURES, MEASURES, PREPARED, PROBE, RAW, RUN, SELECTION, STUDY, TRIAL
 
 READER, ENCODING = "datasets.readers.{}", "features.encoders.{}:encode"
-TRAINED_BY = {"model": "models.{}", "metric": "evaluation.metrics:{}"}
+TRAINED_BY = {"model": "models.{}", "outside": "{}", "metric": "evaluation.metrics:{}"}
+GIVEN_LISTS = "evaluation.given_lists:given_lists"
+"""The code that stands in a model's place where lists are given."""
 CELL_LOG = "{dataset}/{features}/{model}/{hash}"
 
 
@@ -172,6 +175,24 @@ def code_of(kind: str, **parts: str) -> str:
     return _code(kind, tuple(sorted(parts.items())))
 
 
-def training_code(model: str, watch: str) -> str:
-    """Return the fingerprint of training a model; `watch` is the metric with its cutoff. Every run records it."""
-    return code_of("train", model=model, metric=metric_of(watch)[0])
+def training_parts(model: str, watch: str, outside: str | None = None) -> dict[str, str]:
+    """Return what a training imports by name, by the labels of its kind.
+
+    Parameters
+    ----------
+    model
+        Its name.
+    watch
+        The watched metric with its cutoff.
+    outside
+        Where the model comes from, if not from the package.
+    """
+    metric = metric_of(watch)[0]
+    if outside is None:
+        return {"model": model, "metric": metric}
+    return {"outside": GIVEN_LISTS if is_lists(outside) else outside, "metric": metric}
+
+
+def training_code(model: str, watch: str, outside: str | None = None) -> str:
+    """Return the fingerprint of training a model; every run records it. Parameters are those of `training_parts`."""
+    return code_of("train", **training_parts(model, watch, outside))

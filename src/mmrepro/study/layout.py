@@ -70,6 +70,11 @@ class Layout:
         return Path(STUDY.format(study=study))
 
     @staticmethod
+    def outside_schema(model: str) -> Path:
+        """Schema of a model that is no part of the package."""
+        return Path(f"results/schemas/{model}.json")
+
+    @staticmethod
     def measures(study: str, dataset: str) -> Path:
         """Metrics of a study's runs on a data set: `.json` the means, `.parquet` those of each user."""
         return Path(f"{MEASURES.format(study=study, dataset=dataset)}.json")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import hashlib
 from functools import cache
+from pathlib import Path
 
-from mmrepro.records.definitions import ROOT
+from mmrepro.records.definitions import ROOT, parsed
 
 PARAMETERS = "Parameters"
 
@@ -21,19 +22,17 @@ def schema_source(model: str) -> str:
     Parameters
     ----------
     model
-        Name of a file of `models/`.
+        Name of a file of `models/`, or `folder/file.py:Class` outside the package.
 
     Returns
     -------
     str
         Sixteen hexadecimal digits.
     """
-    parts = [
-        ast.dump(part)
-        for name in (model, "base")
-        for statement in ast.parse((ROOT / f"models/{name}.py").read_text(encoding="utf-8")).body
-        for part in _stated(statement)
-    ]
+    outside, _, name = model.rpartition(":")
+    files = (Path(outside) if outside else ROOT / f"models/{model}.py", ROOT / "models/base.py")
+    parts = [ast.dump(part) for file in files for statement in parsed(file).body for part in _stated(statement)]
+    parts += [name] * bool(outside)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

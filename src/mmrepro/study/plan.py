@@ -14,7 +14,7 @@ from typing import Any
 from mmrepro.config.base import content_hash
 from mmrepro.config.dataset import DatasetConfig
 from mmrepro.config.features import FeatureSetConfig
-from mmrepro.config.model import ModelConfig, ModelSchema
+from mmrepro.config.model import ModelConfig, ModelSchema, is_lists
 from mmrepro.config.run import RunSpec
 from mmrepro.config.study import Claim, StudyConfig
 from mmrepro.errors import MmreproError
@@ -147,7 +147,7 @@ class PlannedRun:
     @property
     def code(self) -> str:
         """Fingerprint of the code that would train it now."""
-        return training_code(self.spec.model, self.spec.watch)
+        return training_code(self.spec.model, self.spec.watch, self.spec.outside)
 
 
 @dataclass(frozen=True)
@@ -246,6 +246,12 @@ class Plan:
         """Data sets of the study that the literature uses, each with its name there."""
         found = {name: self.datasets[name].literature_split for name in self.study.datasets}
         return {name: split for name, split in found.items() if split}
+
+    @property
+    def fitted(self) -> tuple[str, ...]:
+        """Models that are fitted in closed form here, which lists of other systems are not."""
+        given = {name for name, outside in self.study.outside.items() if is_lists(outside)}
+        return tuple(name for name, schema in self.schemas.items() if schema.closed_form and name not in given)
 
     @property
     def switches(self) -> dict[str, tuple[str, ...]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmrepro.config.base import differing, nearest
 from mmrepro.config.features import AlignRecEncoder, FeatureSetConfig, matrices_of
-from mmrepro.config.files import load, load_dataset, load_feature_set, load_yaml, validate
+from mmrepro.config.files import load_dataset, load_feature_set, load_yaml, validate
 from mmrepro.config.model import ModelConfig, ModelSchema, model_names
 from mmrepro.config.run import RunSpec, metric_of
 from mmrepro.config.study import StudyConfig, Variant
@@ -18,7 +18,7 @@ from mmrepro.errors import MmreproError
 from mmrepro.records.files import read_object
 from mmrepro.study.jobs import jobs_of
 from mmrepro.study.layout import LIST_DEPTH, Layout
-from mmrepro.study.model_source import schema_source
+from mmrepro.study.outside import config_of, schema_of
 from mmrepro.study.plan import (
     CHOOSE_AGAIN,
     Plan,
@@ -54,7 +54,7 @@ def make_plan(study: StudyConfig, root: Path = Path(), origin: str = "study", wh
     """
     _check_name(study, whole or study, root, origin)
     _check_keys(study, root, origin)
-    models = {name: load(ModelConfig, root / f"config/models/{name}.yaml") for name in study.models}
+    models = {name: config_of(name, study.outside.get(name), root) for name in study.models}
     datasets = {name: load_dataset(root / f"config/datasets/{name}.yaml") for name in study.datasets}
     raw_names = sorted({dataset.raw_name for dataset in datasets.values()})
     raw_datasets = {name: load_dataset(root / f"config/datasets/{name}.yaml") for name in raw_names}
@@ -169,7 +169,11 @@ def _check_keys(study: StudyConfig, root: Path, origin: str) -> None:
     taken = [name for name in study.comparisons if name in table_names()]
     if taken:
         raise MmreproError(f"{origin}: the comparison '{taken[0]}' has the name of another table; choose another")
-    known = model_names()
+    known = [*model_names(), *study.outside]
+    if taken := [name for name in study.outside if name in model_names()]:
+        raise MmreproError(f"{origin}: `outside` names '{taken[0]}', a model of the package; call it otherwise")
+    if unknown := [name for name in study.models if name not in known]:
+        raise MmreproError(f"{origin}: unknown model '{unknown[0]}'; {nearest(unknown[0], known)}")
     datasets = sorted(p.stem for p in (root / "config/datasets").glob("*.yaml"))
     compared = study.comparisons.values()
     shared = study.parameters.get("all", {})
@@ -197,7 +201,7 @@ class _Builder:
 
     def __init__(self, study: StudyConfig, models: dict[str, ModelConfig], root: Path, origin: str) -> None:
         self.study, self.models, self.root, self.origin = study, models, root, origin
-        self.schemas = {name: _schema(root, name) for name in models}
+        self.schemas = {name: schema_of(name, study.outside.get(name), root) for name in models}
         self.feature_sets: dict[str, FeatureSetConfig] = {}
         self.runs: list[PlannedRun] = []
         self.trials: dict[Path, PlannedRun] = {}
@@ -285,7 +289,7 @@ class _Builder:
         self, purpose: str, dataset: str, model: str, protocol_name: str, values: dict[str, Any],
         features: str | None = None,
     ) -> RunSpec:  # fmt: skip
-        study, schema = self.study, self.schemas[model]
+        study, schema, outside = self.study, self.schemas[model], self.study.outside.get(model)
         protocol = study.protocols[protocol_name].resolve()
         if purpose == "trial" and protocol.select_on == "valid":  # such a trial never ranks test items
             protocol = protocol.model_copy(update={"mask_at_test": "train+valid"})
@@ -299,6 +303,7 @@ class _Builder:
             features=feature_set.feature_set if feature_set else None,
             modalities=tuple(feature_set.modalities) if feature_set else (),
             model=model,
+            outside=outside and outside.replace("{dataset}", dataset.partition("--")[0]),
             parameters=differing(schema.check(self.origin, updates), schema.defaults),
             protocol=protocol,
             threads=study.threads,
@@ -330,15 +335,6 @@ def _tried(path: Path, space: Space) -> list[dict[str, Any]]:
         return [{name: row["parameters"][name] for name in space} for row in listed]
     except (KeyError, TypeError) as error:
         raise MmreproError(f"{path}: damaged list of trials ({error}); {CHOOSE_AGAIN}") from None
-
-
-def _schema(root: Path, model: str) -> ModelSchema:
-    """The schema of a model, unless its class has changed since it was made."""
-    folder = root / "config/schema/models"
-    schema = ModelSchema.load(folder, model)
-    if schema.source != schema_source(model):
-        raise MmreproError(f"{folder / model}.json: older than the model's parameters; run `make schema`")
-    return schema
 
 
 def _waiting(spec: RunSpec, search: str | None, parameters: tuple[str, ...]) -> RunSpec:

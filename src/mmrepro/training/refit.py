@@ -60,7 +60,7 @@ def refit(run_folder: Path, output: Path | None = None, root: Path = Path()) -> 
 
 def _serving(spec: RunSpec, best_epoch: object, path: Path) -> RunSpec:
     """The settings of a refit: those of the run, what a search has chosen among them, and the number of epochs."""
-    parameters = model_class(spec.model).Parameters.model_validate(spec.parameters)
+    parameters = model_class(spec.model, spec.outside).Parameters.model_validate(spec.parameters)
     if isinstance(parameters, TrainedParameters):
         if not isinstance(best_epoch, int) or best_epoch < 1:
             raise MmreproError(f"{path}: no best_epoch; {AGAIN}")

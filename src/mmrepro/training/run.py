@@ -13,11 +13,14 @@ import torch
 
 from mmrepro.columns import EVERYONE, TEST, TRAIN, VALID
 from mmrepro.config.base import content_hash
+from mmrepro.config.model import is_lists
 from mmrepro.config.run import RunSpec, metric_of
 from mmrepro.datasets.interactions import STATISTICS, PreparedDataset
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator, EveryonesEvaluator
+from mmrepro.evaluation.given_lists import given_lists, read_rows
 from mmrepro.evaluation.lists import lists_frame
+from mmrepro.evaluation.measure import GIVEN
 from mmrepro.evaluation.metrics import metric_named, ordered_metric
 from mmrepro.features.item_graph import graph_file, load_neighbours
 from mmrepro.features.matrix import FeatureMatrix
@@ -67,18 +70,22 @@ def train(spec: RunSpec, seed: int, prepared: Path, features: Path | None, outpu
 
 
 def _train_locked(spec: RunSpec, seed: int, prepared: Path, features: Path | None, output: Path, meter: Meter) -> None:
+    if spec.outside is not None and is_lists(spec.outside):
+        _take_lists(spec, seed, prepared, output, meter)
+        return
     fix_threads(spec.threads)
     device = training_device(spec.device)
-    parameters = model_class(spec.model).Parameters.model_validate(spec.parameters)
+    parameters = model_class(spec.model, spec.outside).Parameters.model_validate(spec.parameters)
     recorder = Recorder(spec, seed, parameters.model_dump(mode="json"), output)
     dataset = PreparedDataset.load(prepared)
     content, content_record = load_content(spec, parameters, features, dataset)
     base_seed = seed if spec.protocol.seeding == "literal" else derive_seed(spec.dataset, spec.model, seed)
     seed_everything(base_seed)
     evaluator = (EveryonesEvaluator if spec.purpose == "serving" else Evaluator)(dataset, spec.protocol, device)
-    model = build_model(spec.model, evaluator.dataset.of(TRAIN), content, spec.parameters, spec.protocol).to(device)
+    interactions = evaluator.dataset.of(TRAIN)
+    model = build_model(spec.model, interactions, content, spec.parameters, spec.protocol, spec.outside).to(device)
     data = {"interactions": dataset.content_hash, **content_record}
-    code = training_code(spec.model, spec.watch)
+    code = training_code(spec.model, spec.watch, spec.outside)
     identity = {
         "code": code, "spec": content_hash(spec.differences()), "seed": seed, "data": content_hash(data),
         "torch": str(torch.__version__),
@@ -97,6 +104,24 @@ def _train_locked(spec: RunSpec, seed: int, prepared: Path, features: Path | Non
     }
     recorder.write(outcome.history, results, found, {"code": code, "data": data}, device, meter.spent())
     checkpoint.remove()
+
+
+def _take_lists(spec: RunSpec, seed: int, prepared: Path, output: Path, meter: Meter) -> None:
+    """A run whose lists another system has made: they are ranked and masked as those of a model."""
+    path = Path(str(spec.outside))
+    if spec.purpose != "final":
+        raise MmreproError(f"{path}: lists of another system, which is neither searched nor trained here")
+    dataset = PreparedDataset.load(prepared)
+    dataset.require_held_out(*_splits(spec))
+    evaluator = Evaluator(dataset, spec.protocol)
+    given = given_lists(read_rows(path), prepared, evaluator, LIST_DEPTH, str(path))
+    watched = watched_metric(spec.watch, evaluator)
+    outcome = Outcome(given.lists, None, [], 0)
+    found = {"epochs": 0, "best_epoch": 0, "n_parameters": 0, **_watched(spec, watched, outcome, evaluator)}
+    data = {"interactions": dataset.content_hash, GIVEN: file_sha256(path), "listed": given.counts}
+    origin = {"code": training_code(spec.model, spec.watch, spec.outside), "data": data}
+    recorder = Recorder(spec, seed, {}, output)
+    recorder.write([], Results(lists_frame(given.lists), {}, {}), found, origin, "cpu", meter.spent())
 
 
 def _fit(

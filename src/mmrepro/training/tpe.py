@@ -110,4 +110,4 @@ def _is_current(spec: RunSpec, prepared: Path, features: Path | None, path: Path
     record = read_object(path)
     if record is None or not is_made_of(record, prepared, features, spec.modalities):
         return False
-    return bool(record.get("code") == training_code(spec.model, spec.watch))
+    return bool(record.get("code") == training_code(spec.model, spec.watch, spec.outside))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from mmrepro.columns import TEST, Columns
+from mmrepro.config.model import is_lists
 from mmrepro.config.protocol import Protocol
 from mmrepro.reporting import literature
 from mmrepro.reporting.collect import Collection
@@ -87,12 +88,13 @@ def _simple_note(plan: Plan, title: str, rows: pd.DataFrame) -> list[str]:
     metric, k = headline_columns(plan.study)[len(headline_columns(plan.study)) // 2 - 1]
     means = rows[(rows[Columns.METRIC] == metric) & (rows[Columns.K] == k)].set_index(Columns.MODEL)[Columns.MEAN]
     means = means.dropna().astype(float)
-    untrained = means[[name for name in means.index if plan.schemas[name].closed_form]]
+    untrained = means[[name for name in means.index if name in plan.fitted]]
     if untrained.empty:
         return []
     best = str(untrained.idxmax())
-    behind = [name for name in means.index if not plan.schemas[name].closed_form and means[name] < untrained[best]]
-    of = "all trained models" if len(behind) == len(means) - len(untrained) else ", ".join(behind)
+    trained = [name for name in means.index if not plan.schemas[name].closed_form]
+    behind = [name for name in trained if means[name] < untrained[best]]
+    of = "all trained models" if len(behind) == len(trained) else ", ".join(behind)
     return [f"{title}: {best}, which needs no training, is ahead of {of} in {SHORT[metric]}@{k}."] if behind else []
 
 
@@ -125,9 +127,9 @@ def _footer(
         f"{LEGEND} on the test split, {seeds_note(study.seeds)}; bold: best, underlined: second best of a block; "
         "equal values share a rank.",
     ]
-    undrawn = [name for name, schema in plan.schemas.items() if schema.closed_form]
-    if undrawn and len(study.seeds) > 1:
-        lines.append(f"Run once, because nothing is drawn: {', '.join(undrawn)}.")
+    if plan.fitted and len(study.seeds) > 1:
+        lines.append(f"Run once, because nothing is drawn: {', '.join(plan.fitted)}.")
+    lines += _outside_notes(plan, collection)
     if len(significance):
         lines.append(
             f"Improvement of {study.focus} over the best other model in percent; {stars_note(len(significance))}"
@@ -221,6 +223,24 @@ def _run_notes(plan: Plan, collection: Collection) -> list[str]:
         if len(values) > 1:
             notes.append(f"Runs of {flag}: {' and '.join(values)}.")
     return [*notes, *study_note(plan.study)]
+
+
+def _outside_notes(plan: Plan, collection: Collection) -> list[str]:
+    """Where the rows come from that are no models of the package, and for whom another system made lists."""
+    lines = [
+        f"{name}: a class of this project, {outside}."
+        for name, outside in plan.study.outside.items()
+        if not is_lists(outside)
+    ]
+    for run in collection.runs:
+        counts = (run.record.get("data", {}).get("listed") or {}).get(TEST)
+        if counts is not None:
+            known = f"; {counts['known']} pairs that users have had left out" if counts["known"] else ""
+            lines.append(
+                f"{run.planned.spec.model}: lists of another system, {run.planned.spec.outside}, for "
+                f"{counts['listed']} of {counts['users']} test users of {run.planned.spec.dataset}{known}."
+            )
+    return lines
 
 
 def _versions(collection: Collection) -> list[str]:
