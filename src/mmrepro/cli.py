@@ -10,6 +10,7 @@ import typer
 
 from mmrepro.errors import MmreproError
 from mmrepro.housekeeping.commands import COMMANDS, DatasetFile, Output, Slice, StudyFile, resolved
+from mmrepro.serving.commands import COMMANDS as SERVING
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 
@@ -220,5 +221,5 @@ def track(
         print(f"{count} runs imported")
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, *SERVING):
     app.command()(command)

@@ -1,133 +1,192 @@
+"""What a finished run recommends: every model, every user, what they have had masked, keys and titles as they are."""
+
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from planted import N_ITEMS, N_USERS, NEVER_TRAINED, SMALL, planted_content, planted_dataset
+from test_refit import finished
 
-from mmrepro.datasets import interactions as files
+from mmrepro.config.protocol import ProtocolConfig
+from mmrepro.datasets.interactions import ITEMS
 from mmrepro.errors import MmreproError
-from mmrepro.evaluation.lists import tie_order
-from mmrepro.reporting.recommend import as_text, recommend
+from mmrepro.features.item_graph import graph_file
+from mmrepro.features.matrix import FeatureMatrix
+from mmrepro.models.base import model_class
+from mmrepro.models.ease import EASE, EASEParameters
+from mmrepro.models.itemknn import ItemKNN, ItemKNNParameters
+from mmrepro.ops.interactions import Interactions
+from mmrepro.records.files import read_object, write_record
+from mmrepro.reporting.recommend import as_text, read_keys, recommend_liked, recommend_users, write_table
+from mmrepro.training.refit import refit, refitted
+from mmrepro.training.serving import Server
 
-USERS = np.array([[1, 0], [0, 1]], dtype=np.float16)
-ITEMS = np.array([[2, 0], [0, 1], [3, 4], [0, 0], [4, 3]], dtype=np.float16)
-
-
-INTERACTIONS_BY_HAND = {"user": [0, 1, 1, 0], "item": [0, 1, 4, 1], "split": ["train", "train", "valid", "test"]}
-
-
-def write_data(folder: Path, titles: list[str | None], interactions: dict[str, list]) -> None:
-    items = pd.DataFrame({"key": [f"I{i}" for i in range(5)], "title": titles}).rename_axis("item")
-    users = pd.DataFrame({"key": ["anna", "bert"]}).rename_axis("user")
-    hashes = {"content_hash": "x", "item_list_hash": "y", "numbering": None}
-    tables = {files.INTERACTIONS: pd.DataFrame(interactions), files.ITEMS: items, files.USERS: users}
-    files.write_prepared(folder, tables, {"dataset": "toy", "n_users": 2, "n_items": 5, **hashes})
+pytestmark = pytest.mark.usefixtures("one_thread")
+HAD = planted_dataset().interactions.groupby("user")["item"].agg(set)
+COLD = {f"I{item}" for item in range(N_ITEMS - NEVER_TRAINED, N_ITEMS)}
 
 
-@pytest.fixture
-def prepared(tmp_path: Path) -> Path:
-    folder = tmp_path / "prepared" / "toy"
-    write_data(folder, ["a", "b", "c", None, "e"], INTERACTIONS_BY_HAND)
-    return folder.parent
+def with_features(root: Path) -> dict[str, object]:
+    """Features of the planted items, as a feature set of the project."""
+    folder = root / "data/features/planted/toy"
+    record = {"feature_set": "toy", "item_list_hash": "1" * 64, "encoder": {"encoder": "hand"}, "weights": None,
+              "n_missing": 0, "missing": []}  # fmt: skip
+    content = planted_content()
+    for modality, matrix in content.features.items():
+        FeatureMatrix(matrix.numpy(), modality, record).save(folder)
+        np.savez(graph_file(folder, modality), neighbours=content.neighbours[modality].numpy())
+    return {"features": "toy", "modalities": ["image", "text"]}
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "run.json").write_text(
-        json.dumps({"status": "finished", "purpose": "final", "dataset": "toy", "data": {"interactions": "x"}})
-    )
-    # a test list still has the test items, here 1; under the protocol `released` validation items, too
-    rows = [("valid", 0, 1, 4, 9.0), ("test", 0, 3, 4, 0.5), ("test", 0, 1, 1, 0.9), ("test", 0, 2, 2, 0.75)]
-    columns = ["split", "user", "rank", "item", "score"]
-    pd.DataFrame(rows, columns=columns).to_parquet(folder / "lists.parquet")
-    np.savez(folder / "embeddings.npz", users=USERS, items=ITEMS)
-    return folder
+@pytest.mark.parametrize("model", ["popularity", "itemknn", "ease", "bpr", "lightgcn", "vbpr"])
+def test_every_model_serves_every_user_what_he_has_not_had(tmp_path: Path, model: str) -> None:
+    changes = with_features(tmp_path) if model_class(model).uses_features else {}
+    parameters = {} if model_class(model).closed_form else SMALL
+    run = finished(tmp_path, model, parameters=parameters, **changes)
+    found = recommend_users(Server.load(run, tmp_path), k=N_ITEMS, root=tmp_path)
+    offered = {f"I{item}" for item in range(N_ITEMS)} - (set() if model == "vbpr" else COLD)
+    lists = found.frame.groupby("user")["item"].agg(set)
+    assert len(lists) == N_USERS
+    for user, items in lists.items():
+        assert items == offered - {f"I{item}" for item in HAD[int(user[1:])]}
+    assert any("not offered" in note for note in found.notes) is (model != "vbpr")
+    assert (found.frame.groupby("user")["score"].diff().dropna() <= 0).all()
 
 
-def test_a_user_gets_the_test_list_in_rank_order(run: Path, prepared: Path) -> None:
-    result = recommend(run, prepared, "anna", k=10)
-    assert list(result.columns) == ["rank", "key", "title", "score"]
-    assert result.to_numpy().tolist() == [[1, "I2", "c", 0.75], [2, "I4", "e", 0.5]]
-    assert recommend(run, prepared, "anna", k=1)["key"].tolist() == ["I2"]
+def test_lists_are_those_of_the_run_where_nothing_more_is_known(tmp_path: Path) -> None:
+    run = finished(tmp_path, "ease")
+    listed = pd.read_parquet(run / "lists.parquet").query("split == 'test'")
+    found = recommend_users(Server.load(run, tmp_path), ["U5"], 10, tmp_path).frame
+    test = HAD[5] & set(planted_dataset().interactions.query("user == 5 and split == 'test'")["item"])
+    cold = range(N_ITEMS - NEVER_TRAINED, N_ITEMS)
+    expected = [i for i in listed.query("user == 5")["item"] if i not in test and i not in cold][:10]
+    assert found["item"].tolist() == [f"I{item}" for item in expected]
+    assert found["rank"].tolist() == [*range(1, 11)]
 
 
-def test_a_user_without_a_test_list_is_scored_by_embeddings_without_what_he_had(run: Path, prepared: Path) -> None:
-    # bert = (0, 1): items score 0, 1, 4, 0, 3; he had items 1 and 4; equal scores by item index
-    result = recommend(run, prepared, "bert", k=3)
-    assert result["key"].tolist() == ["I2", "I0", "I3"]
-    assert result["score"].tolist() == [4, 0, 0]
+def test_users_keep_the_order_in_which_they_are_asked_for_and_are_answered_once(tmp_path: Path) -> None:
+    server = Server.load(finished(tmp_path, "popularity"), tmp_path)
+    found = recommend_users(server, ["U7", "U2", "U7"], 2, tmp_path).frame
+    assert found["user"].tolist() == ["U7", "U7", "U2", "U2"]
 
 
-def test_liked_items_are_compared_by_mean_cosine_and_left_out(run: Path, prepared: Path) -> None:
-    # likes I0 = (1, 0) and I1 = (0, 1): cosines of I2 (3/5 + 4/5) / 2, of I4 the same, of the zero vector 0
-    result = recommend(run, prepared, liked=["I0", "I1"], k=10)
-    tied = [f"I{item}" for item in tie_order(5) if item in (2, 4)]
-    assert result["key"].tolist() == [*tied, "I3"]
-    assert result["score"].tolist() == pytest.approx([7 / 10, 7 / 10, 0])
-    assert recommend(run, prepared, liked=["I0"], k=1)["key"].tolist() == ["I4"]
+def test_a_refit_is_found_and_has_seen_everything(tmp_path: Path) -> None:
+    run = finished(tmp_path, "itemknn")
+    assert refitted(run, tmp_path) is None
+    folder = refit(run, root=tmp_path)
+    assert refitted(run, tmp_path) == folder
+    found = recommend_users(Server.load(folder, tmp_path), k=5, root=tmp_path)
+    lists = pd.read_parquet(folder / "lists.parquet").query("rank <= 5")
+    assert found.frame["item"].tolist() == [f"I{item}" for item in lists["item"]]
+    assert not found.notes
+    write_record(folder / "run.json", {**read_object(folder / "run.json"), "code": "0" * 16})
+    assert refitted(run, tmp_path) is None
 
 
-def test_a_user_without_a_test_list_is_not_offered_what_any_split_holds(run: Path, prepared: Path) -> None:
-    interactions = {"user": [0, 1, 1, 1], "item": [0, 1, 2, 4], "split": ["train", "train", "valid", "test"]}
-    write_data(prepared / "toy", ["a", "b", "c", None, "e"], interactions)
-    assert recommend(run, prepared, "bert", k=9)["key"].tolist() == ["I0", "I3"]
+def test_who_is_no_user_is_answered_by_what_he_likes(tmp_path: Path) -> None:
+    for model, parameters in (("bpr", SMALL), ("ease", {}), ("itemknn", {}), ("popularity", {})):
+        server = Server.load(finished(tmp_path, model, parameters=parameters), tmp_path)
+        found = recommend_liked(server, ["I1", "I6", "I1"], 5, tmp_path).frame
+        assert len(found) == 5 and not {"I1", "I6"} & set(found["item"]) and not COLD & set(found["item"])
 
 
-def test_a_run_on_other_data_is_refused(run: Path, prepared: Path) -> None:
-    for data in ({"data": {"interactions": "z"}}, {}):
-        (run / "run.json").write_text(json.dumps({"dataset": "toy", **data}))
-        for question in ({"user_key": "anna"}, {"liked": ["I0"]}):
-            with pytest.raises(MmreproError, match=r"run: made of other data than those in .*toy; run the study again"):
-                recommend(run, prepared, **question)
+def test_histories_are_scored_as_by_hand() -> None:
+    # users 0: items 0, 1; 1: items 0, 1; 2: items 1, 2
+    pairs = Interactions(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 1, 2]), 3, 3)
+    knn = ItemKNN(pairs, ItemKNNParameters(shrinkage=0))
+    knn.fit()
+    # cosines: (0, 1) 2 / sqrt(2 * 3), (1, 2) 1 / sqrt(3)
+    expected = [2 / 6**0.5, 0, 1 / 3**0.5]
+    assert knn.score_history(torch.tensor([1])).tolist() == pytest.approx(expected)
+    ease = EASE(pairs, EASEParameters(regularisation=1))
+    ease.fit()
+    users = ease.score(torch.tensor([0, 2]))
+    torch.testing.assert_close(ease.score_history(torch.tensor([0, 1])), users[0])
+    torch.testing.assert_close(ease.score_history(torch.tensor([1, 2])), users[1])
 
 
-def test_damaged_files_are_one_clear_line(run: Path, prepared: Path) -> None:
-    for name, message in (("lists.parquet", "no readable parquet file"), ("embeddings.npz", "no readable arrays")):
-        for content in (b"", b"PK\x03\x04 half of it", b"PAR1"):
-            (run / name).write_bytes(content)
-            with pytest.raises(MmreproError, match=rf"{name}: {message} .*; delete its folder and run") as error:
-                recommend(run, prepared, **({"user_key": "anna"} if name.startswith("lists") else {"liked": ["I0"]}))
-            assert "\n" not in str(error.value)
-    np.savez(run / "embeddings.npz", users=USERS)
-    with pytest.raises(MmreproError, match=r"embeddings\.npz: no readable arrays users, items"):
-        recommend(run, prepared, liked=["I0"])
-    (run / "run.json").write_text("[]")
-    with pytest.raises(MmreproError, match=r"run\.json: no JSON object"):
-        recommend(run, prepared, "anna")
-
-
-def test_titles_do_nothing_to_a_terminal(run: Path, prepared: Path) -> None:
-    titles = ["a", "b", "\x1b[31mred\nline", None, "e"]
-    write_data(prepared / "toy", titles, INTERACTIONS_BY_HAND)
-    lines = as_text(recommend(run, prepared, "anna")).splitlines()
-    assert len(lines) == 3
-    assert lines[1].split() == ["1", "I2", "\\x1b[31mred", "line", "0.75"]
-
-
-def test_an_unknown_key_names_the_nearest(run: Path, prepared: Path) -> None:
-    with pytest.raises(MmreproError, match="unknown user 'ana'; did you mean 'anna'"):
-        recommend(run, prepared, "ana")
-    with pytest.raises(MmreproError, match=r"unknown item 'I22'; did you mean 'I2'"):
-        recommend(run, prepared, liked=["I0", "I22"])
-
-
-def test_a_model_without_embeddings_says_so(run: Path, prepared: Path) -> None:
-    (run / "embeddings.npz").unlink()
-    assert len(recommend(run, prepared, "anna")) == 2
-    with pytest.raises(MmreproError, match=r"embeddings\.npz: no such file, and liked items"):
-        recommend(run, prepared, liked=["I0"])
-    with pytest.raises(MmreproError, match="the user has no test list"):
-        recommend(run, prepared, "bert")
-
-
-def test_an_unfinished_run_and_a_contradictory_question_are_refused(run: Path, prepared: Path) -> None:
-    with pytest.raises(MmreproError, match="either a user or a list of liked items"):
-        recommend(run, prepared)
-    with pytest.raises(MmreproError, match="either a user or a list of liked items"):
-        recommend(run, prepared, "anna", ["I0"])
-    (run / "run.json").unlink()
+def test_other_code_or_data_or_weights_are_refused(tmp_path: Path) -> None:
+    run = finished(tmp_path, "bpr", parameters=SMALL)
+    record = read_object(run / "run.json")
+    for changes, message in (
+        ({"code": "0" * 16}, "the code of bpr has changed since"),
+        ({"data": {"interactions": "z"}}, "made of other data than those in data/"),
+        ({"purpose": "trial"}, "no record of a final run or a refit"),
+    ):
+        write_record(run / "run.json", {**record, **changes})
+        with pytest.raises(MmreproError, match=message):
+            Server.load(run, tmp_path)
+    weights = torch.load(run / "model.pt", weights_only=True)
+    torch.save({name: value + 1 for name, value in weights.items()}, run / "model.pt")
+    write_record(run / "run.json", {**record, "files": {}})
+    with pytest.raises(MmreproError, match="its weights do not give its lists again"):
+        Server.load(run, tmp_path)
+    (run / "model.pt").write_bytes(b"PK\x03\x04")
+    with pytest.raises(MmreproError, match="not the weights of bpr"):
+        Server.load(run, tmp_path)
     with pytest.raises(MmreproError, match=r"no run\.json there"):
-        recommend(run, prepared, "anna")
+        Server.load(tmp_path, tmp_path)
+
+
+def test_a_run_whose_lists_are_not_of_its_weights_says_which_switches_did_it(tmp_path: Path) -> None:
+    protocol = ProtocolConfig(base="released").resolve()
+    run = finished(tmp_path, "bpr", parameters={**SMALL, "learning_rate": 0.1}, protocol=protocol)
+    try:
+        Server.load(run, tmp_path)
+    except MmreproError as error:
+        assert "select_on test" in str(error) and "\n" not in str(error)
+
+
+def test_unknown_keys_name_the_nearest_or_are_left_out_where_asked(tmp_path: Path) -> None:
+    server = Server.load(finished(tmp_path, "popularity"), tmp_path)
+    with pytest.raises(MmreproError, match=r"unknown user 'U999' and 1 more; did you mean 'U\d+'"):
+        recommend_users(server, ["U1", "U999", "u"], 3, tmp_path)
+    with pytest.raises(MmreproError, match="unknown item 'I999'; did you mean"):
+        recommend_liked(server, ["I999"], 3, tmp_path)
+    found = recommend_users(server, ["U1", "U999"], 3, tmp_path, skip_unknown=True)
+    assert set(found.frame["user"]) == {"U1"} and "1 users left out" in found.notes[0]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".jsonl"])
+def test_what_is_written_is_read_as_it_was(tmp_path: Path, ending: str) -> None:
+    frame = pd.DataFrame(
+        {"user": ["01", "ü"], "rank": [1, 1], "item": ["007", "8"], "title": ["a, b", None], "score": [0.5, 1.0]}
+    )
+    path = tmp_path / f"lists{ending}"
+    write_table(frame, path)
+    text = {"dtype": {"user": str, "item": str}}
+    read = {
+        ".csv": lambda: pd.read_csv(path, **text), ".parquet": lambda: pd.read_parquet(path),
+        ".jsonl": lambda: pd.DataFrame(map(json.loads, path.read_text().splitlines())),
+    }[ending]()  # fmt: skip
+    assert read.fillna("").to_numpy().tolist() == frame.fillna("").to_numpy().tolist()
+    with pytest.raises(MmreproError, match=r"write a file that ends with \.csv, \.parquet, \.jsonl"):
+        write_table(frame, tmp_path / "lists.xlsx")
+
+
+@pytest.mark.parametrize(
+    "text", ["U1\n007\n", "user\nU1\n007\n", "name;user\na;U1\nb;007\n", "\ufeffuser,age\r\nU1,3\r\n007,4\r\n"]
+)
+def test_users_of_a_file_keep_their_zeros(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    assert read_keys(path) == ["U1", "007"]
+
+
+def test_a_file_of_users_without_their_column_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("name,age\na,3\n")
+    with pytest.raises(MmreproError, match="no column 'user' among name, age"):
+        read_keys(path)
+
+
+def test_titles_do_nothing_to_a_terminal(tmp_path: Path) -> None:
+    server = Server.load(finished(tmp_path, "popularity"), tmp_path)
+    items = pd.read_parquet(tmp_path / "data/prepared/planted" / ITEMS)
+    frame = recommend_users(server, ["U1"], 2, tmp_path).frame.assign(title=["\x1b[31mred\nline", None])
+    assert len(items) == N_ITEMS
+    lines = as_text(frame).splitlines()
+    assert len(lines) == 3 and "\\x1b[31mred line" in lines[1]

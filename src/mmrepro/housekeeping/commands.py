@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -141,33 +140,6 @@ def publish(study: StudyFile, output: Output, allow_partial: bool = False) -> No
     publish_reference(resolved(study), output, Path(), allow_partial)
 
 
-def recommend(
-    run: Annotated[Path, typer.Argument(help="folder of a final run, or of its refit")],
-    user: Annotated[str | None, typer.Option(help="a user's key")] = None,
-    liked: Annotated[str | None, typer.Option(help="keys of items somebody likes, comma separated")] = None,
-    k: Annotated[int, typer.Option(help="number of items", min=1)] = 10,
-) -> None:
-    """Recommend items to a user, or to somebody who likes certain items."""
-    from mmrepro.reporting.recommend import as_text
-    from mmrepro.reporting.recommend import recommend as answer
-
-    items = [key.strip() for key in liked.split(",")] if liked else None
-    found = answer(run, Path("data/prepared"), user, items, k)
-    print(as_text(found))
-    if len(found) < k:
-        print(f"{len(found)} items, not {k}: the run has no others to offer", file=sys.stderr)
-
-
-def refit(
-    run: Annotated[Path, typer.Argument(help="folder of a final run")],
-    output: Annotated[Path | None, typer.Option(help="unless given, a folder below results/serving")] = None,
-) -> None:
-    """Train a final run's model on all interactions, for `recommend`; nothing is left to measure it by."""
-    from mmrepro.training.refit import refit as start
-
-    print(one_line(start(run, output).as_posix()))
-
-
 def check_reference(
     files: Annotated[list[Path], typer.Argument(help="<model>.npz beside its dataset.npz, or a folder of such files")],
 ) -> None:
@@ -217,7 +189,6 @@ def accept(study: StudyFile) -> None:
 
 
 COMMANDS = (
-    status, doctor, track_raw, release, restore, show, trace, verify, publish, recommend, refit, check_reference,
-    schema, dvc, accept,
+    status, doctor, track_raw, release, restore, show, trace, verify, publish, check_reference, schema, dvc, accept,
 )  # fmt: skip
 """In the order of the command line's help."""

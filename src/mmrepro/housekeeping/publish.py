@@ -156,19 +156,36 @@ def show(folder: Path, current_code: Mapping[str, str] | None = None, root: Path
     MmreproError
         When the folder holds no tables, or a damaged summary.
     """
-    written, main = read_object(folder / SUMMARY), folder / "tables/main.md"
-    if written is None or not main.is_file():
-        valid = ", ".join(sorted(path.parent.name for path in folder.parent.glob(f"*/{SUMMARY}")))
+    text = checked_table(folder, "main.md").read_text(encoding="utf-8")
+    words = stale_words(folder, current_code, root)
+    return f"{words}\n\n{text}" if words else text
+
+
+def checked_table(folder: Path, name: str) -> Path:
+    """Return a table of a study's folder.
+
+    Raises
+    ------
+    MmreproError
+        When the folder holds no such table, a damaged summary, or a table that has changed since it was made.
+    """
+    written, path = read_object(folder / SUMMARY), folder / "tables" / name
+    if written is None or not path.is_file():
+        valid = ", ".join(sorted(file.parent.name for file in folder.parent.glob(f"*/{SUMMARY}")))
         raise MmreproError(f"{folder}: no tables there; folders with tables beside it: {valid or 'none'}")
-    recorded, watch = written.get("code", {}), written.get("watch", WATCH)
-    text = main.read_text(encoding="utf-8")
-    tables = written.get("tables", {})
-    if tables and tables.get(main.name) != file_sha256(main):
-        raise MmreproError(f"{main}: changed since it was made; delete it and run the study again")
-    outside = written.get("outside", {})
+    made = written.get("tables", {})
+    if path.name in made and made[path.name] != file_sha256(path):
+        raise MmreproError(f"{path}: changed since it was made; delete it and run the study again")
+    return path
+
+
+def stale_words(folder: Path, current_code: Mapping[str, str] | None = None, root: Path = Path()) -> str:
+    """Return in what a study's folder is out of date; nothing where it is not. Parameters are those of `show`."""
+    written = read_object(folder / SUMMARY) or {}
+    watch, outside = written.get("watch", WATCH), written.get("outside", {})
     stale = [
         model
-        for model, code in sorted(recorded.items())
+        for model, code in sorted(written.get("code", {}).items())
         if code != _todays(model, watch, outside.get(model), current_code)
     ]
     changed = [
@@ -178,9 +195,7 @@ def show(folder: Path, current_code: Mapping[str, str] | None = None, root: Path
     ]
     parts = [f"the code of {', '.join(stale)} has changed"] * bool(stale)
     parts += [f"the data of {', '.join(changed)} are others"] * bool(changed)
-    if not parts:
-        return text
-    return f"STALE: {' and '.join(parts)} since these runs; run the study again.\n\n{text}"
+    return f"STALE: {' and '.join(parts)} since these runs; run the study again." if parts else ""
 
 
 def _todays(model: str, watch: str, outside: str | None, current_code: Mapping[str, str] | None) -> str | None:

@@ -8,12 +8,10 @@ are left out: a release is a pure function of data, code and configuration.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,16 +22,14 @@ from mmrepro.datasets.image_download import IMAGES, load_images
 from mmrepro.datasets.raw_folder import MANIFEST
 from mmrepro.errors import MmreproError
 from mmrepro.housekeeping.archive import unpack_missing, write_archive
+from mmrepro.housekeeping.workflow_records import read_workflow_record, write_workflow_record
 from mmrepro.records.files import file_sha256, read_json, read_object, write_json, write_text
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Plan
 
-METADATA = Path(".snakemake/metadata")
 RESULTS = "results"
 ABOUT = ("CITATION.cff", "LICENSE", "envs/requirements.lock")
 """What an archive of results holds beside them, for whoever has the archive alone."""
-LONGEST_NAME = 254
-"""Characters of a file name in that folder; Snakemake makes folders of the parts of longer ones."""
 
 RECORD = (
     "rule", "input", "log", "shellcmd", "params", "code", "record_format_version", "software_stack_hash",
@@ -129,7 +125,7 @@ def restore(plan: Plan, study_file: Path, root: Path) -> str:
     now = time.time()  # one moment for all files: no input is newer than what was made from it
     for path, entry in outputs.items():
         os.utime(root / path, (now, now))
-        _write_record(root, path, {**entry["record"], "starttime": now, "endtime": now, "incomplete": False})
+        write_workflow_record(root, path, {**entry["record"], "starttime": now, "endtime": now, "incomplete": False})
     targets = set() if any(Path(path).parts[0] == RESULTS for path in outputs) else _data_targets(plan)
     if planned := [path for path, current in _products(study_file, root, targets).items() if not current]:
         raise MmreproError(
@@ -264,24 +260,10 @@ def _next_steps(files: list[Path]) -> str:
     return f"DVC keeps the data. To share them:\n  git add {named}\n  git commit\n  dvc push"
 
 
-def _record_file(path: str) -> Path:
-    """Where Snakemake keeps its record of a product."""
-    name = urlsafe_b64encode(path.encode()).decode()
-    parts = [name[start : start + LONGEST_NAME] for start in range(0, len(name), LONGEST_NAME)]
-    return METADATA.joinpath(*(f"@{part}" for part in parts[:-1]), parts[-1])
-
-
 def _read_record(root: Path, path: str) -> dict[str, Any]:
-    try:
-        record = read_json(root / _record_file(path))
-    except FileNotFoundError:
-        raise MmreproError(f"{path}: Snakemake has no record of its making; remove it and run the study") from None
+    record = read_workflow_record(root, path)
+    if record is None:
+        raise MmreproError(f"{path}: Snakemake has no record of its making; remove it and run the study")
     if outside := [name for name in record["input"] if Path(name).is_absolute()]:
         raise MmreproError(f"{path}: made from {outside[0]}, which no clone has; name it relative to the repository")
     return {key: record[key] for key in RECORD}
-
-
-def _write_record(root: Path, path: str, record: dict[str, Any]) -> None:
-    file = root / _record_file(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(record), encoding="utf-8")  # as Snakemake does, which ignores a damaged one

@@ -121,6 +121,13 @@ class Model(nn.Module):
         """Return scores (len(users), n_items) of a model without embeddings."""
         raise MmreproError(f"model '{type(self).__name__}' offers neither embeddings nor scores")
 
+    def score_history(self, items: Tensor) -> Tensor:
+        """Return scores (n_items,) for somebody who is no user, by the items (n,) that he likes: here the mean cosine
+        of embeddings.
+        """
+        unit = F.normalize(self.embed()[1].float(), dim=1)
+        return unit @ unit.index_select(0, items).mean(dim=0)
+
     def scores(self, products: Tensor) -> Tensor:
         """Return scores from inner products of `embed`, any shape: the products, unless a program squashes them."""
         return products

@@ -65,6 +65,10 @@ class EASE(Model):
         items, starts = (torch.from_numpy(a).to(users.device) for a in (rows.indices, rows.indptr[:-1]))
         return F.embedding_bag(items, self.weights, starts, mode="sum")
 
+    def score_history(self, items: Tensor) -> Tensor:
+        """Return the sum of the weights' rows of the items."""
+        return self.weights.index_select(0, items).sum(dim=0)
+
 
 def _require_memory(n_items: int) -> None:
     """Refuse to start where the matrix would not fit."""

@@ -72,3 +72,8 @@ class ItemKNN(Model):
         for dense, part in zip(scores.split(rows), users.cpu().split(rows), strict=True):
             dense.copy_(torch.from_numpy((self.history[part.numpy()] @ self.similarity).toarray()))
         return scores.to(users.device)
+
+    def score_history(self, items: Tensor) -> Tensor:
+        """Return the sums of similarities to the items."""
+        rows = self.similarity[items.cpu().numpy()]
+        return torch.from_numpy(np.asarray(rows.sum(axis=0), dtype=np.float32)[0]).to(items.device)

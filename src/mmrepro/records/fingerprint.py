@@ -65,6 +65,12 @@ def _references(entry: str) -> list[Reference]:
     return found
 
 
+def forget_files() -> None:
+    """Read files anew: in a process that lives on, a user's file may have changed."""
+    for cached in (fingerprint, _hash, definition, module, bases_of):
+        cached.cache_clear()
+
+
 class _Closure:
     """All that a stage reaches: by use, by annotation, and the defaults of the settings that it reads."""
 

@@ -1,129 +1,190 @@
-"""Answers from a final run or its refit: items for a user, or for somebody who likes certain items."""
+"""Answers from a final run or its refit: items for users, or for somebody who likes certain items."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mmrepro.columns import EVERYONE, TEST, Columns
-from mmrepro.datasets.interactions import PreparedDataset, load_items, load_users
+from mmrepro.columns import Columns
+from mmrepro.datasets.delimited import Dialect, guess_separator, read_delimited
+from mmrepro.datasets.interactions import load_items, load_users
 from mmrepro.errors import MmreproError
-from mmrepro.evaluation.lists import tie_order
-from mmrepro.records.files import AGAIN, read_arrays, read_object, read_table, recorded_file
+from mmrepro.evaluation.lists import NO_ITEM
+from mmrepro.records.files import atomic_path
 from mmrepro.reporting.escape import one_line
+from mmrepro.study.layout import Layout
+from mmrepro.training.serving import Server
 
-Record = Mapping[str, Any]
+WRITTEN_AS = (".csv", ".parquet", ".jsonl")
 
 
-def recommend(
-    run_folder: Path, prepared: Path, user_key: str | None = None, liked: Sequence[str] | None = None, k: int = 10
-) -> pd.DataFrame:
-    """Recommend items from a final run or its refit; nobody is offered what interactions say that he has had.
+@dataclass(frozen=True)
+class Recommendations:
+    """Lists with keys and titles, and what a reader must know of them.
+
+    Attributes
+    ----------
+    frame
+        Columns user, rank (from 1), item, title, score; users in the order asked for.
+    notes
+        What was left out, a sentence each.
+    """
+
+    frame: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def recommend_users(
+    server: Server, keys: Sequence[str] | None = None, k: int = 10, root: Path = Path(), skip_unknown: bool = False
+) -> Recommendations:
+    """Recommend items to users; nobody is offered what interactions say that he has had, in whichever split.
 
     Parameters
     ----------
-    run_folder
-        Folder of a final run, or of what `refit` has written, with `run.json`.
-    prepared
-        Folder of the prepared data sets, `data/prepared`.
-    user_key
-        Original key of a user: the list that the run keeps of the user (a final run of users with test items, a refit
-        of everybody), or, for a user without one, the scores of the embeddings.
-    liked
-        Instead of a user, keys of items: items are ranked by the mean cosine with them, themselves left out.
+    server
+        The run.
+    keys
+        Users' keys; none: all users of the data.
     k
-        Number of items, at most; there are fewer where the run's list or the catalogue has no more that the user has
-        not had. Lists hold the first 100.
-
-    Returns
-    -------
-    pd.DataFrame
-        Columns rank (from 1), key, title, score.
+        Number of items, at most; there are fewer where the user has had nearly all.
+    root
+        Folder that holds `data/`.
+    skip_unknown
+        Leave users out that the data do not have; else they are an error.
 
     Raises
     ------
     MmreproError
-        For an unfinished run, one made of other data than the prepared ones, an unknown key (with the nearest known
-        one), a damaged file, or a run without the embeddings needed.
+        For unknown keys, with the nearest known one.
     """
-    record = read_object(run_folder / "run.json")
-    if record is None:
-        raise MmreproError(f"{run_folder}: no run.json there; name the folder of a finished run (results/runs/...)")
-    if (user_key is None) == (not liked):
-        raise MmreproError("give either a user or a list of liked items, not both and not neither")
-    if not isinstance(record.get("dataset"), str):
-        raise MmreproError(f"{run_folder / 'run.json'}: no dataset; {AGAIN}")
-    folder = prepared / record["dataset"]
-    dataset = PreparedDataset.load(folder)
-    if record.get("data", {}).get("interactions") != dataset.content_hash:
-        raise MmreproError(f"{run_folder}: made of other data than those in {folder}; run the study again")
-    items = load_items(folder)
-    if user_key is not None:
-        user = _positions(load_users(folder), [user_key], "user")[0]
-        known = dataset.interactions.loc[dataset.interactions[Columns.USER] == user, Columns.ITEM].to_numpy()
-        ranked, scores = _for_user(run_folder, record, user, known, k)
-    else:
-        ranked, scores = _for_liked(run_folder, record, _positions(items, list(liked or ()), "item"), k)
+    prepared = root / Layout.prepared(server.spec.dataset)
+    known = load_users(prepared)[Columns.KEY].astype("str")
+    wanted = known.tolist() if keys is None else list(dict.fromkeys(map(str, keys)))
+    notes = []
+    if skip_unknown:
+        strangers = sorted(set(wanted) - set(known))
+        wanted = [key for key in wanted if key not in strangers]
+        if strangers:
+            notes.append(f"{len(strangers)} users left out that the data do not have, such as '{strangers[0]}'")
+    users = np.asarray(positions(known, wanted, "user"), dtype=np.int64)
+    rising = np.unique(users)
+    lists = server.rank(rising, k)
+    places = np.searchsorted(rising, users)
+    listed = lists.items[places]
+    items = load_items(prepared)
+    kept = listed != NO_ITEM
+    chosen = items.iloc[listed[kept]]
+    frame = pd.DataFrame(
+        {
+            Columns.USER: np.repeat(np.asarray(wanted, dtype=object), kept.sum(axis=1)),
+            Columns.RANK: np.tile(np.arange(1, listed.shape[1] + 1), (len(listed), 1))[kept],
+            Columns.ITEM: chosen[Columns.KEY].to_numpy(),
+            Columns.TITLE: chosen[Columns.TITLE].to_numpy(),
+            Columns.SCORE: lists.scores[places][kept],
+        }
+    )
+    short = int((kept.sum(axis=1) < min(k, len(items))).sum())
+    notes += [f"{short} users have fewer than {k} items left"] * bool(short)
+    return Recommendations(frame, (*notes, *_left_out(server)))
+
+
+def recommend_liked(server: Server, keys: Sequence[str], k: int = 10, root: Path = Path()) -> Recommendations:
+    """Recommend items to somebody who likes certain items, these left out; columns as of `recommend_users`, without
+    user. Parameters are the same.
+    """
+    prepared = root / Layout.prepared(server.spec.dataset)
+    items = load_items(prepared)
+    liked = np.unique(positions(items[Columns.KEY].astype("str"), keys, "item"))
+    ranked, scores = server.rank_history(liked, k)
     chosen = items.iloc[ranked]
-    result = chosen[[Columns.KEY, Columns.TITLE]].reset_index(drop=True)
-    result.insert(0, Columns.RANK, np.arange(1, len(ranked) + 1))
-    return result.assign(**{Columns.SCORE: scores})
+    frame = pd.DataFrame(
+        {
+            Columns.RANK: np.arange(1, len(ranked) + 1),
+            Columns.ITEM: chosen[Columns.KEY].to_numpy(),
+            Columns.TITLE: chosen[Columns.TITLE].to_numpy(),
+            Columns.SCORE: scores,
+        }
+    )
+    notes = [f"the model has only {len(ranked)} others to offer"] if len(ranked) < k else []
+    return Recommendations(frame, (*notes, *_left_out(server)))
 
 
-def as_text(found: pd.DataFrame) -> str:
-    """Return what `recommend` has found as columns for a terminal; keys and titles stay on their line."""
-    shown = found.copy()
-    for name in (Columns.KEY, Columns.TITLE):
-        shown[name] = ["" if pd.isna(text) else one_line(str(text)) for text in found[name]]
-    return shown.to_string(index=False)
+def _left_out(server: Server) -> tuple[str, ...]:
+    never = int((~server.offered).sum())
+    if not never:
+        return ()
+    why = f"{server.spec.model} reads no content, so that {never} items are not offered that nobody has had in training"
+    return (why,)
 
 
-def _for_user(run_folder: Path, record: Record, user: int, known: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    split = EVERYONE if record.get("purpose") == "serving" else TEST
-    filters = [(Columns.USER, "==", user), (Columns.SPLIT, "==", split)]
-    lists = read_table(recorded_file(run_folder, record, "lists.parquet"), filters=filters).sort_values(Columns.RANK)
-    if len(lists):
-        new = lists[~lists[Columns.ITEM].isin(known)].head(k)
-        return new[Columns.ITEM].to_numpy(), new[Columns.SCORE].to_numpy()
-    users, items = _embeddings(run_folder, record, f"the user has no {split} list", "`mmrepro refit` it")
-    return _best(items @ users[user], known, k)
+def as_text(frame: pd.DataFrame) -> str:
+    """Return recommendations as columns for a terminal; keys and titles stay on their line."""
+    shown = frame.copy()
+    for name in {Columns.USER, Columns.ITEM, Columns.TITLE} & set(frame.columns):
+        shown[name] = ["" if pd.isna(text) else one_line(str(text)) for text in frame[name]]
+    return str(shown.to_string(index=False))
 
 
-def _for_liked(run_folder: Path, record: Record, liked: Sequence[int], k: int) -> tuple[np.ndarray, np.ndarray]:
-    remedy = "use a run of a model with embeddings, such as cm3"
-    _, items = _embeddings(run_folder, record, "liked items are compared by embeddings", remedy)
-    norms = np.linalg.norm(items, axis=1, keepdims=True)
-    unit = np.divide(items, norms, out=np.zeros_like(items), where=norms > 0)
-    return _best(unit @ unit[list(liked)].mean(axis=0), np.asarray(liked), k)
+def read_keys(path: Path) -> list[str]:
+    """Return the users of a file: its column `user`, or, without a heading, a key a line.
+
+    Raises
+    ------
+    MmreproError
+        For a missing or empty file, or one of several columns none of which is `user`.
+    """
+    separator = guess_separator(path, ",", [Columns.USER])
+    table = read_delimited(path, Dialect.of(separator), dtype="str", header=None, keep_default_na=False)
+    heading = [str(name).strip() for name in table.iloc[0]]
+    if Columns.USER in heading:
+        return [str(key) for key in table.iloc[1:, heading.index(Columns.USER)]]
+    if len(heading) > 1:
+        raise MmreproError(f"{path}: no column '{Columns.USER}' among {', '.join(heading[:9])}; name it so")
+    return [str(key) for key in table.iloc[:, 0]]
 
 
-def _embeddings(run_folder: Path, record: Record, why: str, remedy: str) -> tuple[np.ndarray, np.ndarray]:
-    path = recorded_file(run_folder, record, "embeddings.npz")
-    if not path.is_file():
-        raise MmreproError(f"{path}: no such file, and {why}; {remedy}")
-    users, items = read_arrays(path, "users", "items")
-    return users.astype(np.float32), items.astype(np.float32)
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table whole or not at all, in the format that the name ends with.
+
+    Raises
+    ------
+    MmreproError
+        For another ending.
+    """
+    require_format(path)
+    with atomic_path(path) as temporary:
+        if path.suffix == ".csv":
+            frame.to_csv(temporary, index=False)
+        elif path.suffix == ".parquet":
+            frame.to_parquet(temporary, index=False)
+        else:
+            frame.to_json(temporary, orient="records", lines=True, force_ascii=False)
 
 
-def _best(scores: np.ndarray, excluded: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k highest scores, equal ones in the order in which runs list them."""
-    candidates = tie_order(len(scores))
-    candidates = candidates[~np.isin(candidates, excluded)]
-    order = candidates[np.argsort(-scores[candidates], kind="stable")][:k]
-    return order, scores[order]
+def require_format(path: Path) -> None:
+    """Raise MmreproError unless a table can be written by that name."""
+    if path.suffix not in WRITTEN_AS:
+        raise MmreproError(f"{path}: write a file that ends with {', '.join(WRITTEN_AS)}")
 
 
-def _positions(table: pd.DataFrame, keys: Sequence[str], kind: str) -> list[int]:
-    """Indices of original keys."""
-    known = {str(key): index for index, key in enumerate(table[Columns.KEY])}
-    for key in keys:
-        if key not in known:
-            near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.0)
-            hint = f"did you mean '{near[0]}'?" if near else f"the data set has no {kind}s"
-            raise MmreproError(f"unknown {kind} '{key}'; {hint}")
-    return [known[key] for key in keys]
+def positions(known: pd.Series, keys: Sequence[str], kind: str) -> list[int]:
+    """Return the places of keys among those known.
+
+    Raises
+    ------
+    MmreproError
+        For an unknown key, with the nearest known one.
+    """
+    found = pd.Index(known).get_indexer(pd.Index(list(keys), dtype="object"))
+    if (found < 0).any():
+        unknown = [key for key, place in zip(keys, found, strict=True) if place < 0]
+        near = difflib.get_close_matches(unknown[0], known.tolist(), n=1, cutoff=0.0)
+        hint = f"did you mean '{near[0]}'?" if near else f"the data set has no {kind}s"
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        raise MmreproError(f"unknown {kind} '{unknown[0]}'{more}; {hint}")
+    return [int(place) for place in found]

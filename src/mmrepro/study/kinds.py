@@ -10,7 +10,7 @@ from functools import cache
 
 from mmrepro.config.model import is_lists
 from mmrepro.config.run import metric_of
-from mmrepro.records.fingerprint import fingerprint
+from mmrepro.records.fingerprint import fingerprint, forget_files
 from mmrepro.study.layout import ENCODER, FEATURES, MEASURES, PREPARED, PROBE, RAW, RUN, SELECTION, STUDY, TRIAL
 
 READER, ENCODING = "datasets.readers.{}", "features.encoders.{}:encode"
@@ -196,3 +196,9 @@ def training_parts(model: str, watch: str, outside: str | None = None) -> dict[s
 def training_code(model: str, watch: str, outside: str | None = None) -> str:
     """Return the fingerprint of training a model; every run records it. Parameters are those of `training_parts`."""
     return code_of("train", **training_parts(model, watch, outside))
+
+
+def forget_code() -> None:
+    """Take fingerprints anew: in a process that lives on, a user's file may have changed."""
+    _code.cache_clear()
+    forget_files()

@@ -9,6 +9,7 @@ from pathlib import Path
 from mmrepro.config.files import load
 from mmrepro.config.model import ModelConfig, ModelSchema, is_lists
 from mmrepro.errors import MmreproError
+from mmrepro.study.kinds import forget_code
 from mmrepro.study.layout import Layout
 from mmrepro.study.model_source import schema_source
 
@@ -41,6 +42,12 @@ def schema_of(name: str, outside: str | None, root: Path) -> ModelSchema:
     if not path.is_file() or ModelSchema.load(path.parent, name).source != schema_source(outside):
         _write(outside, path, root)
     return ModelSchema.load(path.parent, name)
+
+
+def forget_outside() -> None:
+    """Look anew at what lies outside: in a process that lives on, it may have changed."""
+    forget_code()
+    schema_source.cache_clear()
 
 
 def _write(outside: str, path: Path, root: Path) -> None:

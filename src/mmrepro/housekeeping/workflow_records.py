@@ -1,0 +1,74 @@
+"""Snakemake's records of what it has made: where they lie, and whether a product is what its job would make now."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64encode
+from pathlib import Path
+from typing import Any
+
+from mmrepro.datasets.mirror import mirror_folder, source_stamp
+from mmrepro.records.files import file_sha256
+from mmrepro.study.layout import Layout
+from mmrepro.study.plan import Job, Plan
+
+METADATA = Path(".snakemake/metadata")
+LONGEST_NAME = 254
+"""Characters of a file name in that folder; Snakemake makes folders of the parts of longer ones."""
+
+
+def read_workflow_record(root: Path, path: str) -> dict[str, Any] | None:
+    """Return Snakemake's record of a product; None where it has none, or a damaged one, which it ignores too."""
+    try:
+        found = json.loads((root / _file(path)).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def write_workflow_record(root: Path, path: str, record: dict[str, Any]) -> None:
+    """Write it."""
+    file = root / _file(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(record), encoding="utf-8")  # as Snakemake does, which ignores a damaged one
+
+
+def is_current(plan: Plan, job: Job, root: Path) -> bool:
+    """Return whether a job's files are there, and were made by today's code, settings and inputs.
+
+    What says no may be no more than a missing record; Snakemake then decides.
+
+    Parameters
+    ----------
+    plan, job
+        The study, and one of its jobs.
+    root
+        Folder of the repository.
+    """
+    record = read_workflow_record(root, job.product.as_posix())
+    if record is None or not all((root / path).is_file() for path in job.files):
+        return False
+    wanted = [job.code, json.dumps(job.completed(root), sort_keys=True)]
+    if job.kind == "fetch":
+        dataset = plan.raw_datasets[job.labels["dataset"]]
+        wanted.append(source_stamp(dataset, root / Layout.raw(dataset.raw_name), mirror_folder()) or "")
+    if not {repr(value) for value in wanted if value} <= set(record.get("params", ())):
+        return False
+    made = (root / job.product).stat().st_mtime
+    checksums = record.get("input_checksums") or {}
+    return all(
+        _is_older(root / path, made, checksums.get(path.as_posix())) for paths in job.inputs.values() for path in paths
+    )
+
+
+def _is_older(path: Path, made: float, checksum: str | None) -> bool:
+    """Whether an input is what a product was made from: older, or of the same content."""
+    if not path.is_file():
+        return False
+    return path.stat().st_mtime <= made or checksum == f"sha256:{file_sha256(path)}"
+
+
+def _file(path: str) -> Path:
+    name = urlsafe_b64encode(path.encode()).decode()
+    parts = [name[start : start + LONGEST_NAME] for start in range(0, len(name), LONGEST_NAME)]
+    return METADATA.joinpath(*(f"@{part}" for part in parts[:-1]), parts[-1])

@@ -1,0 +1,1 @@
+"""mmrepro from Python: the same code, seeds and folders as the workflow."""

@@ -1,0 +1,113 @@
+"""The runs of a study by names that a person can write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from mmrepro.columns import TEST, Columns
+from mmrepro.config.base import nearest
+from mmrepro.errors import MmreproError
+from mmrepro.records.files import read_object
+from mmrepro.study.layout import Layout
+from mmrepro.study.plan import Plan, PlannedRun
+
+RUN, STATE, FOLDER = "run", "state", "folder"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which run of a study is meant; what is not said must follow from the study.
+
+    Attributes
+    ----------
+    model, dataset, protocol
+        Of the main table.
+    seed
+        None: the first.
+    """
+
+    model: str
+    dataset: str | None = None
+    protocol: str | None = None
+    seed: int | None = None
+
+
+def name_of(run: PlannedRun) -> str:
+    """Return the name of a run of the main table: model, data set, protocol and seed."""
+    return f"{run.spec.model}/{run.spec.dataset}/{run.protocol_name}/seed{run.seed}"
+
+
+def named_runs(plan: Plan) -> Iterator[tuple[str, PlannedRun]]:
+    """Yield the runs of all tables by name; those of a comparison begin with it and the variant."""
+    for run in plan.runs:
+        yield name_of(run), run
+    for comparison, rows in plan.comparisons.items():
+        for row in rows:
+            for run in row.runs:
+                yield f"{comparison}/{row.variant}/{name_of(run)}", run
+
+
+def runs_frame(plan: Plan, root: Path = Path()) -> pd.DataFrame:
+    """Return the final runs of a study.
+
+    Parameters
+    ----------
+    plan
+        The study.
+    root
+        Folder that holds `results/`.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns run (its name), state (finished, stale or left), the watched metric on test, folder.
+    """
+    measures = {d: read_object(root / Layout.measures(plan.name, d)) or {} for d in plan.study.datasets}
+    rows = []
+    for name, run in named_runs(plan):
+        record = read_object(root / run.record)
+        values = measures[run.spec.dataset].get("runs", {}).get(run.folder.as_posix(), {})
+        state = "left" if record is None else "finished" if record.get("code") == run.code else "stale"
+        rows.append((name, state, values.get(TEST, {}).get(plan.study.watch), run.folder.as_posix()))
+    return pd.DataFrame(rows, columns=[RUN, STATE, plan.study.watch, FOLDER])
+
+
+def find_run(plan: Plan, wanted: Wanted, root: Path = Path()) -> PlannedRun:
+    """Return the finished run of the main table that is meant.
+
+    Parameters
+    ----------
+    plan
+        The study.
+    wanted
+        Which one.
+    root
+        Folder that holds `results/`.
+
+    Raises
+    ------
+    MmreproError
+        For a name that the study has not, one that is needed and not said, or a run that has not finished.
+    """
+    study = plan.study
+    for word, valid, kind in (
+        (wanted.model, study.models, "model"), (wanted.dataset, study.datasets, "data set"),
+        (wanted.protocol, tuple(study.protocols), "protocol"),
+    ):  # fmt: skip
+        if word is not None and word not in valid:
+            raise MmreproError(f"{study.study}: the study has no {kind} '{word}'; {nearest(word, [*valid])}")
+    if wanted.dataset is None and len(study.datasets) > 1:
+        raise MmreproError(f"{study.study}: say which data set, with --dataset: {', '.join(study.datasets)}")
+    dataset, protocol = wanted.dataset or study.datasets[0], wanted.protocol or next(iter(study.protocols))
+    cell = (wanted.model, dataset, protocol)
+    runs = [run for run in plan.runs if (run.spec.model, run.spec.dataset, run.protocol_name) == cell]
+    found = [run for run in runs if wanted.seed in (None, run.seed)]
+    if not found:
+        raise MmreproError(f"{study.study}: no seed {wanted.seed}; {Columns.SEED}s are {[run.seed for run in runs]}")
+    if not (root / found[0].record).is_file():
+        raise MmreproError(f"{study.study}: {name_of(found[0])} has not finished; run the study first")
+    return found[0]
