@@ -80,7 +80,9 @@ def write_yaml(path: Path, value: object) -> None:
     path.write_text(yaml.safe_dump(value, sort_keys=False))
 
 
-def write_run(root: Path, run: PlannedRun, users: list[float] | dict[int, float], **changes: object) -> dict:
+def write_run(
+    root: Path, run: PlannedRun, users: list[float] | dict[int, float], held_out_twice: bool = True, **changes: object
+) -> dict:
     """Write a finished run; every metric of a user has the same value."""
     folder = root / run.folder
     folder.mkdir(parents=True)
@@ -104,11 +106,14 @@ def write_run(root: Path, run: PlannedRun, users: list[float] | dict[int, float]
             "missing": {"image": 2, "text": 0},
             "untrained": ["image", "text"],
         }
+    record["data"]["features"] = {modality: f"{modality:f<64}" for modality in run.spec.modalities}
     if run.spec.purpose == "trial" and run.spec.protocol.select_on == "test":
         record["test"] = {run.spec.watch: means[run.spec.watch]}
     record |= changes
     if run.spec.purpose == "final":
         rows = pd.DataFrame({"run": run.folder.as_posix(), "split": "test", "user": [*index], "history": 4, **columns})
+        if held_out_twice:
+            rows = pd.concat([rows, rows.assign(split="valid")], ignore_index=True)
         write_measures(
             root,
             run,
@@ -117,6 +122,10 @@ def write_run(root: Path, run: PlannedRun, users: list[float] | dict[int, float]
             rows,
         )
     (folder / "run.json").write_text(json.dumps(record))
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump({name: record[name] for name in ("model", "parameters", "seed")})
+    )
+    (folder / "history.jsonl").write_text("".join(f'{{"epoch": {epoch}}}\n' for epoch in range(1, 8)))
     return record
 
 
@@ -194,6 +203,11 @@ def write_evidence(root: Path, plan: Plan) -> None:
             root / Layout.prepared(dataset), [run.folder.as_posix() for run in runs],
             root / Layout.measures("hand", dataset), plan.study.cutoffs, root,
         )  # fmt: skip
+        means = json.loads((root / Layout.measures("hand", dataset)).read_text())["runs"]
+        for run in runs:  # training measures the watched metric of the same lists
+            record = json.loads((root / run.record).read_text())
+            watched = {run.spec.watch: means[run.folder.as_posix()]["valid"][run.spec.watch]}
+            (root / run.record).write_text(json.dumps({**record, "valid": watched}))
 
 
 def write_probe(root: Path, probe: PlannedProbe, recall: float, last: float | None = None) -> dict:

@@ -117,8 +117,7 @@ def test_publishing_refuses_holes_dirty_code_and_different_code(tmp_path: Path) 
     write_run(tmp_path, first, [0.5], git={"commit": "a" * 40, "dirty": True})
     with pytest.raises(MmreproError, match=f"uncommitted code: {first.folder.as_posix()}; commit"):
         publish_reference(plan_of_file(STUDY_FILE, tmp_path), target, tmp_path, allow_partial=True)
-    (tmp_path / first.folder / "run.json").unlink()
-    (tmp_path / first.folder).rmdir()
+    shutil.rmtree(tmp_path / first.folder)
     write_run(tmp_path, first, [0.5], git={"commit": "a" * 40, "dirty": False})
     write_run(tmp_path, second, [0.5], git={"commit": "b" * 40, "dirty": False}, code="f" * 16)
     with pytest.raises(MmreproError, match=r"runs of 'lightgcn' made from different code: .*seed"):

@@ -119,6 +119,16 @@ def test_what_is_published_follows_without_the_data_and_the_runs(root: Path) -> 
         (edit_text("figures/wins.svg", "</svg>", "<text>best</text></svg>"), r"wins\.svg: drawn otherwise"),
         (edit_text("runs.jsonl", '"precision_at_20": 0.025', '"precision_at_20": 0.5'),
          r"runs\.jsonl: results/runs/.* precision_at_20 0\.5, from the places of its hits 0\.025"),
+        (edit_text("runs.jsonl", '"precision_at_20": 0.025', '"precision_at_20": NaN'), r"precision_at_20 nan, from the places"),
+        (edit_text("runs.jsonl", '"precision_at_20": 0.025', '"precision_at_20": 0.025, "recall_at_99": 0.9'),
+         r"recall_at_99, which the study does not measure"),
+        (lambda folder: (folder / "runs.jsonl").write_text((folder / "runs.jsonl").read_text().splitlines()[0] + "\n" + (folder / "runs.jsonl").read_text()),
+         r"runs\.jsonl: line 2 is a second one of results/runs/"),
+        (edit_text("runs.jsonl", '"seed": 0', '"seed": 5'), r"run\.json: seed 5, planned 0"),
+        (edit_text("runs.jsonl", '"purpose": "final"', '"purpose": "trial"'), r"run\.json: purpose trial, planned final"),
+        (edit_text("runs.jsonl", '"features": {"image": "image', '"features": {"images": "image'),
+         r"run\.json: features of images, text, planned image, text"),
+        (edit_text("runs.jsonl", '"valid": {"recall_at_20": ', '"valid": {"recall_at_20": 1'), r"run\.json: valid recall_at_20 1.*, measured"),
         (edit_text("runs.jsonl", '"wall_seconds": 36.0', '"wall_seconds": 1.0'), r"cost\.csv: .*wall_hours"),
         (edit_text("runs.jsonl", "/seed0", "/seed7"),
          r"runs\.jsonl: line \d+ is of no job of the study as it is configured: results/runs/.*/seed7"),
@@ -196,7 +206,7 @@ def test_nothing_is_published_that_does_not_follow(root: Path) -> None:
 
 
 def local(root: Path) -> Verification:
-    return verify_local(plan_of_file(STUDY_FILE, root), root)
+    return verify_local(plan_of_file(STUDY_FILE, root), STUDY_FILE, root)
 
 
 def test_local_results_are_verified_from_their_lists(here: Path) -> None:
@@ -225,6 +235,17 @@ def other_list(root: Path) -> None:
     first_rank_later(pd.read_parquet(path)).to_parquet(path)
 
 
+def first_run(root: Path) -> Path:
+    return next(iter(sorted(root.glob("results/runs/toy-a/**/run.json")))).parent
+
+
+def other_users(root: Path) -> None:
+    path = root / Layout.measures("hand", "toy-a").with_suffix(".parquet")
+    frame = pd.read_parquet(path)
+    frame.loc[0, "recall_at_20"] += 0.125
+    frame.to_parquet(path, index=False)
+
+
 def other_measure(root: Path) -> None:
     path = root / Layout.measures("hand", "toy-b")
     known = {key: value for key, value in json.loads(path.read_text()).items() if key != "checksum"}
@@ -240,6 +261,9 @@ def other_measure(root: Path) -> None:
         (lambda root: next(iter(sorted(root.glob("results/runs/toy-a/**/lists.parquet")))).unlink(), "lists.parquet: not the file"),
         (other_list, "lists.parquet: not the file that its run left"),
         (other_measure, "measures/toy-b.json: results/runs/toy-b/none/popularity"),
+        (other_users, "measures/toy-a.parquet: recall_at_20 of 1 rows, such as results/runs/toy-a"),
+        (lambda root: edit_text("config.yaml", "seed: 0", "seed: 3")(first_run(root)), "config.yaml: not the settings in run.json"),
+        (lambda root: edit_text("history.jsonl", '{"epoch": 7}\n', "")(first_run(root)), "history.jsonl: 6 epochs, 7 in run.json"),
         (lambda root: (root / "results/hand/tables/main.md").unlink(), "main.md: missing"),
     ],
 )  # fmt: skip

@@ -132,6 +132,9 @@ class Claim(Strict):
     metric: Watch = WATCH
 
 
+FOCUS = "cm3"
+
+
 def _name_outside(data: dict[str, Any]) -> None:
     """Move paths among the models to where names of what lies outside stand."""
     models = data.get("models")
@@ -179,7 +182,11 @@ class StudyConfig(Strict):
     cutoffs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Once] = Field(
         (5, 10, 20, 50), min_length=1, description="lengths at which lists are measured, at most 100"
     )
-    focus: Name = Field("cm3", description="the model whose improvement over the best other is tested")
+    focus: Name = Field(
+        FOCUS,
+        description="the model whose improvement over the best other is tested; unless given, cm3 where the study has "
+        "it, else the first",
+    )
     published: tuple[Annotated[str, Field(pattern=r"^[\w.-]+\.csv$")], ...] = Field(
         (), description="files of data/published that this study is compared with, beside papers.csv; none: all"
     )
@@ -200,6 +207,9 @@ class StudyConfig(Strict):
                 elif isinstance(value, int):
                     data[key] = [value]
             _name_outside(data)
+            models = data.get("models")
+            if "focus" not in data and isinstance(models, list | tuple) and models and FOCUS not in models:
+                data["focus"] = models[0]
             protocols = data.get("protocols")
             if isinstance(protocols, dict):
                 data["protocols"] = {

@@ -105,14 +105,16 @@ def trace(
     metric: Annotated[str, typer.Argument(help="such as recall_at_20, recall@20 or R@20")],
     dataset: Annotated[str | None, typer.Option(help="none: all of the study")] = None,
     protocol: Annotated[str | None, typer.Option(help="none: all of the study")] = None,
+    comparison: Annotated[str | None, typer.Option(help="the variants of a comparison; none: the main table")] = None,
 ) -> None:
-    """Say where a number of the main table comes from, and how its runs are made again."""
+    """Say where a number of the main table, or of a comparison, comes from, and how its runs are made again."""
     from mmrepro.reporting.trace import RUNS_FILE
     from mmrepro.reporting.trace import trace as origin
 
     committed = study if (study / RUNS_FILE).is_file() else None
-    file = study_path(Path(study.name) if committed else study)
-    print(visible(origin(resolved(file), file, model, metric, Path(), dataset, protocol, committed)))
+    file = study_path(Path(study.name) if committed or study.parent == Path("results") else study)
+    plan = resolved(file)
+    print(visible(origin(plan, file, model, metric, Path(), dataset, protocol, committed, comparison)))
 
 
 def verify(
@@ -128,16 +130,26 @@ def verify(
         name = str((read_object(path / SUMMARY) or {}).get("study", path.name))  # the folder may have been moved
         found = verify_published(resolved(study_path(Path(name))), path)
     else:
-        found = verify_local(resolved(study_path(Path(path.name) if path.parent == Path("results") else path)))
+        file = study_path(Path(path.name) if path.parent == Path("results") else path)
+        found = verify_local(resolved(file), file)
     print(visible(found.text))
     raise typer.Exit(1 if found.differences else 0)
 
 
-def publish(study: StudyFile, output: Output, allow_partial: bool = False) -> None:
-    """Copy a study's tables and run records to a folder that is committed."""
-    from mmrepro.housekeeping.publish import publish_reference
+def publish(
+    study: StudyFile,
+    output: Annotated[Path, typer.Option(help="folder of the publications")] = Path("results/reference"),
+    allow_partial: Annotated[bool, typer.Option("--allow-partial", help="although planned jobs are missing")] = False,
+    again: Annotated[bool, typer.Option("--again", help="build tables again from what is published")] = False,
+) -> None:
+    """Write a study's tables, run records and evidence to a folder that is committed."""
+    from mmrepro.housekeeping.publish import publish_again, publish_reference
 
-    publish_reference(resolved(study), output, Path(), allow_partial)
+    plan = resolved(study)
+    if again:
+        publish_again(plan, output / plan.name)
+    else:
+        publish_reference(plan, output, Path(), allow_partial)
 
 
 def check_reference(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ LISTS, PLACES = "its lists", "the places of its hits"
 """What metrics are measured again from."""
 CLOSE = 1e-9
 """Difference of two values of a metric that rounding of sums in another order makes."""
-SHOWN = 20
+SHOWN, WIDTH = 20, 160
 IDENTITY = (
     Columns.DATASET, Columns.FEATURES, Columns.MODEL, Columns.PROTOCOL, Columns.SPLIT, Columns.METRIC, Columns.K,
     Columns.SEED, "comparison", "variant", "decile", "history", "other", "claim", "better", "than", "switches",
@@ -54,9 +54,17 @@ class Verification:
         return "\n".join([*self.checked, *shown, *([f"and {more} more"] if more > 0 else []), end])
 
 
+def differ(one: float | None, other: float | None) -> bool:
+    """Return whether two values differ by more than rounding; NaN is no value, and like none."""
+    if one is None or other is None:
+        return one is not other
+    return not abs(one - other) <= CLOSE
+
+
 def compare_metrics(
-    where: str, recorded: Mapping[str, Any], again: Mapping[str, Any], origin: str, found: Verification
-) -> None:
+    where: str, recorded: Mapping[str, Any], again: Mapping[str, Any], origin: str, cutoffs: Sequence[int],
+    found: Verification,
+) -> None:  # fmt: skip
     """Compare metrics with the same measured again.
 
     Parameters
@@ -67,17 +75,23 @@ def compare_metrics(
         Run -> split -> metric -> value.
     origin
         `LISTS` or `PLACES`.
+    cutoffs
+        Those of the study.
     found
         Receives what was compared, and what differs.
     """
-    count = 0
+    count, known_names = 0, {f"{metric.name}_at_{k}" for metric in METRICS for k in cutoffs}
     for run, splits in again.items():
         for split in MEASURED:
             for metric, value in splits[split].items():
                 known = (recorded.get(run, {}).get(split) or {}).get(metric)
                 count += 1
-                if (known is None) != (value is None) or (known is not None and abs(known - value) > CLOSE):
+                if differ(known, value):
                     found.differences.append(f"{where}: {run} {split} {metric} {known}, from {origin} {value}")
+    for run, splits in recorded.items():
+        for split, values in splits.items():
+            for metric in sorted({*(values or {})} - known_names):
+                found.differences.append(f"{where}: {run} {split} {metric}, which the study does not measure")
     for run in sorted({*recorded} - {*again}):
         found.differences.append(f"{where}: {run} could not be measured again")
     needing = " and ".join(metric.short for metric in METRICS if metric not in COUNTED)
@@ -93,11 +107,11 @@ def compare_files(there: Path, again: Path) -> Iterator[str]:
         return
     elif there.suffix == ".csv":
         yield from _compare_cells(there, again)
-    elif there.suffix in (".md", ".tex", ".json"):
+    elif there.suffix in (".md", ".tex", ".json", ".html"):
         old, new = (path.read_text(encoding="utf-8", errors="replace").splitlines() for path in (there, again))
         pairs = enumerate(zip(old, new, strict=False))
         number = next((n for n, (line, other) in pairs if line != other), min(len(old), len(new)))
-        shown = [lines[number].strip() if number < len(lines) else "nothing" for lines in (old, new)]
+        shown = [lines[number].strip()[:WIDTH] if number < len(lines) else "nothing" for lines in (old, new)]
         yield f"{there}: line {number + 1} is '{shown[0]}', built again '{shown[1]}'"
     else:
         yield f"{there}: drawn otherwise when it is built again; another version of matplotlib does so as well"

@@ -81,6 +81,45 @@ def publish_reference(plan: Plan, output: Path, root: Path = Path(), allow_parti
     return folder
 
 
+def publish_again(plan: Plan, folder: Path, root: Path = Path()) -> Path:
+    """Build the tables and figures of a publication again, after a change of theirs, from its records and evidence.
+
+    Parameters
+    ----------
+    plan
+        The resolved study.
+    folder
+        The publication; replaced as a whole.
+    root
+        Folder that holds `config/` and `data/published`.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    MmreproError
+        When it has no evidence, or metrics do not follow from it.
+    """
+    if not (folder / EVIDENCE).is_dir():
+        raise MmreproError(f"{folder / EVIDENCE}: no such folder; run the study and publish it")
+    temporary = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        for path in (*folder.glob("*.jsonl"), folder / EVIDENCE):
+            (shutil.copytree if path.is_dir() else shutil.copy)(path, temporary / path.name)
+        _write_tables(plan, temporary, root)
+        write_text(temporary / CHECKSUMS, checksums(temporary))
+        shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
 def _recorded(plan: Plan) -> list[Job]:
     """The jobs whose products are records."""
     return [job for job in plan.jobs if job.of_kind.records]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mmrepro.columns import Columns
@@ -17,10 +18,12 @@ from mmrepro.errors import MmreproError
 from mmrepro.evaluation.measure import measure_study, write_measures
 from mmrepro.evaluation.places import measure_places, sizes_of_places
 from mmrepro.housekeeping.comparison import CLOSE, LISTS, PLACES, SHOWN, Verification, compare_files, compare_metrics
-from mmrepro.records.files import file_sha256, read_object, write_record
+from mmrepro.housekeeping.consistency import contradictions, left_beside, watched_values
+from mmrepro.records.files import file_sha256, read_json, read_lines, read_object, read_table, write_record
 from mmrepro.reporting.build import build_tables
 from mmrepro.reporting.finished import CELL
 from mmrepro.reporting.headline import ACCURACY
+from mmrepro.reporting.page.build import build_page
 from mmrepro.reporting.trace import REFERENCE
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Job, Plan
@@ -29,6 +32,7 @@ from mmrepro.study.products import SUMMARY, table_files
 FOLDER = "folder"
 """Key of a line of a publication's records: where the file lay."""
 METRICS = "metrics"
+PAGE = Path("report/index.html")
 EVIDENCE = "evidence"
 CHECKSUMS = "SHA256SUMS"
 
@@ -85,6 +89,7 @@ def build_published(plan: Plan, folder: Path, scratch: Path, root: Path, found: 
         (scratch / part).symlink_to((root / part).absolute())
     with _noted(found, scratch):
         lines = _put_back(plan, folder, scratch, found)
+        found.differences += contradictions(plan, scratch)
         _measure_again(plan, folder, scratch, lines, found)
         code = {str(line.get(Columns.MODEL)): str(line.get("code")) for line in lines.values()}
         build_tables(plan, scratch / Layout.study(plan.name), scratch, code)
@@ -104,13 +109,15 @@ def _noted(found: Verification, scratch: Path) -> Iterator[None]:
         found.stopped = True
 
 
-def verify_local(plan: Plan, root: Path = Path()) -> Verification:
+def verify_local(plan: Plan, file: Path, root: Path = Path()) -> Verification:
     """Verify a study's results from the lists, records and data that lie here.
 
     Parameters
     ----------
     plan
         The resolved study.
+    file
+        Its file, which its page names.
     root
         Folder that holds `config/`, `data/` and `results/`.
 
@@ -130,17 +137,49 @@ def verify_local(plan: Plan, root: Path = Path()) -> Verification:
                 (scratch / part.relative_to(root)).symlink_to(part.absolute())
         with _noted(found, scratch):
             _check_left(plan, root, found)
+            found.differences += [*contradictions(plan, root), *left_beside(plan, root)]
             for job in plan.jobs_of("measure"):
                 dataset = job.labels["dataset"]
                 measure_study(dataset, job.settings, scratch / job.product, scratch)
-                there = (read_object(root / job.product) or {}).get("runs", {})
                 again = (read_object(scratch / job.product) or {})["runs"]
-                compare_metrics(job.product.as_posix(), there, again, LISTS, found)
+                compare_metrics(
+                    job.product.as_posix(), _written(root / job.product), again, LISTS, plan.study.cutoffs, found
+                )
+                users = job.product.with_suffix(".parquet")
+                found.differences += _other_users(root / users, scratch / users)
+                found.differences += watched_values(plan, again, root)
             built = scratch / Layout.study(plan.name)
             build_tables(plan, built, scratch)
             _compare_built(plan, folder, built, found)
+            _compare_page(plan, file, folder, built, scratch, found)
             found.checked += [*_verdicts(folder), *_bands(plan, folder, root / REFERENCE / plan.name)]
     return found
+
+
+def _written(path: Path) -> dict[str, Any]:
+    """The metrics in a file of measures, also where its checksum is not theirs: what differs is named cell by cell."""
+    found = read_json(path) if path.is_file() else {}
+    return dict(found.get("runs", {})) if isinstance(found, dict) else {}
+
+
+def _other_users(there: Path, again: Path) -> Iterator[str]:
+    """The values of users that are not those measured again, a line a metric."""
+    one, other = read_table(there), read_table(again)
+    if [*one.columns] != [*other.columns] or len(one) != len(other):
+        sizes = [f"{len(frame)} rows of {len(frame.columns)} columns" for frame in (one, other)]
+        yield f"{there}: {sizes[0]}, measured again {sizes[1]}"
+        return
+    for name in other.columns:
+        numbers = pd.api.types.is_float_dtype(other[name])
+        same = (
+            np.isclose(one[name], other[name], rtol=0, atol=CLOSE, equal_nan=True)
+            if numbers
+            else one[name] == other[name]
+        )
+        if not same.all():
+            row = other.iloc[int((~same).argmax())]
+            where = f"{row['run']} {row[Columns.SPLIT]} user {row[Columns.USER]}"
+            yield f"{there}: {name} of {int((~same).sum())} rows, such as {where}, measured again {row[name]}"
 
 
 def _check_left(plan: Plan, root: Path, found: Verification) -> None:
@@ -188,8 +227,7 @@ def _put_back(plan: Plan, folder: Path, scratch: Path, found: Verification) -> d
             expected[job.evidence[1].as_posix()] = job
     runs, laid = {}, set()
     for file in sorted(folder.glob("*.jsonl")):
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-            values = read_line(file, number, line)
+        for number, values in enumerate(read_lines(file), start=1):
             place = str(values.pop(FOLDER, ""))
             target = place if place.endswith(".json") else f"{place}/run.json"
             if target not in expected:
@@ -197,31 +235,14 @@ def _put_back(plan: Plan, folder: Path, scratch: Path, found: Verification) -> d
                     f"{file}: line {number} is of no job of the study as it is configured: {place}"
                 )
                 continue
+            if target in laid:
+                found.differences.append(f"{file}: line {number} is a second one of {place}")
             if expected[target].kind == "train":
                 runs[place] = values
             laid.add(target)
             write_record(scratch / target, {key: value for key, value in values.items() if key != METRICS})
     found.checked.append(f"{len(laid)} records are laid where their jobs left them, {len(runs)} of them of final runs")
     return runs
-
-
-def read_line(file: Path, number: int, line: str) -> dict[str, Any]:
-    """Return the record that a line of a file is.
-
-    Raises
-    ------
-    MmreproError
-        When it is no JSON object.
-    """
-    import json
-
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        raise MmreproError(f"{file}: line {number} is no JSON object; restore the file from git")
-    return values
 
 
 def _measure_again(
@@ -242,7 +263,8 @@ def _measure_again(
             measure_places(places, statistics["n_users"], recorded, plan.study.cutoffs),
         )  # fmt: skip
         again = (read_object(output) or {})["runs"]
-        compare_metrics(f"{name}: runs.jsonl", recorded, again, PLACES, found)
+        compare_metrics(f"{name}: runs.jsonl", recorded, again, PLACES, plan.study.cutoffs, found)
+        found.differences += watched_values(plan, again, scratch)
 
 
 def _verdicts(folder: Path) -> Iterator[str]:
@@ -274,6 +296,16 @@ def _bands(plan: Plan, folder: Path, published: Path) -> Iterator[str]:
     for row in outside.head(SHOWN).to_dict("records"):
         where = " ".join(str(row[key]) for key in keys)
         yield f"  outside: {where}: {row[Columns.MEAN]:.4f}, published {row['mean_published']:.4f}"
+
+
+def _compare_page(plan: Plan, file: Path, folder: Path, built: Path, scratch: Path, found: Verification) -> None:
+    """Compare the page, where there is one, with the one that is built of what was built again."""
+    page = folder / PAGE
+    if page.is_file():
+        build_page(plan, file, built / PAGE, scratch)
+        for name in (PAGE, PAGE.with_name("main.html")):
+            found.differences += compare_files(folder / name, built / name)
+        found.checked.append(f"{page} is built again")
 
 
 def _compare_built(plan: Plan, folder: Path, built: Path, found: Verification) -> None:

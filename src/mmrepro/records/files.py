@@ -113,6 +113,28 @@ def read_object(path: Path, remedy: str = AGAIN) -> dict[str, Any] | None:
     return value
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a file of JSON objects, one a line.
+
+    Raises
+    ------
+    MmreproError
+        When there is no such file, or a line that is no object; names it.
+    """
+    if not path.is_file():
+        raise MmreproError(f"{path}: no such file; name a folder such as results/reference/tiktok")
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
+            values = None
+        if not isinstance(values, dict):
+            raise MmreproError(f"{path}: line {number} is no JSON object; restore the file from git")
+        found.append(values)
+    return found
+
+
 def recorded_file(folder: Path, record: Mapping[str, Any], name: str) -> Path:
     """Return a file of a job's folder.
 

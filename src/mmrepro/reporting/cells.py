@@ -25,6 +25,8 @@ MAIN_COLUMNS = (
     Columns.VERDICT,
 )  # fmt: skip
 RANKS = {1: "best", 2: "second"}
+PUBLISHED, PROGRAM = "published", "program"
+"""What a number of others is: printed by somebody, or given by the authors' program, run for this project."""
 COMPARED = [Columns.DATASET, Columns.PROTOCOL, Columns.SPLIT, Columns.METRIC, Columns.K]
 
 
@@ -66,10 +68,11 @@ def main_frame(plan: Plan, collection: Collection, numbers: Mapping[literature.C
     flags = _flags(collection)
     planned = Counter(cell_of(run) for run in plan.runs)
     records = frame.to_dict("records")
-    frame[Columns.PUBLISHED] = pd.Series([_published(plan, row, numbers) for row in records], dtype=object)
+    known = [_known(plan, row, numbers) for row in records]
+    frame[Columns.PUBLISHED] = pd.Series([_value_of(number) for number in known], dtype=object)
     frame[Columns.VERDICT] = [
-        _verdict(row, value, planned[cell], flags.get(cell, ()))
-        for row, value in zip(records, frame[Columns.PUBLISHED], strict=True)
+        _verdict(row, number, planned[cell], flags.get(cell, ()))
+        for row, number in zip(records, known, strict=True)
         for cell in [(row[Columns.DATASET], row[Columns.FEATURES], row[Columns.MODEL], row[Columns.PROTOCOL])]
     ]
     return frame[list(MAIN_COLUMNS)]
@@ -82,23 +85,27 @@ def _flags(collection: Collection) -> dict[Cell, tuple[str, ...]]:
     return {cell: flags_of(runs) for cell, runs in found.items()}
 
 
-def _published(plan: Plan, row: Mapping, numbers: Mapping[literature.Cell, PublishedNumber]) -> float | str | None:
+def _known(
+    plan: Plan, row: Mapping, numbers: Mapping[literature.Cell, PublishedNumber]
+) -> PublishedNumber | str | None:
     """Literature reports test metrics only."""
     if row[Columns.SPLIT] != TEST:
         return None
     dataset = plan.datasets[row[Columns.DATASET]]
-    known = literature.literature_number(
-        dict(numbers), dataset, row[Columns.MODEL], row[Columns.METRIC], row[Columns.K]
-    )
-    return known.value if isinstance(known, PublishedNumber) else known
+    return literature.literature_number(dict(numbers), dataset, row[Columns.MODEL], row[Columns.METRIC], row[Columns.K])
 
 
-def _verdict(row: Mapping, published_value: float | str | None, n_planned: int, flags: tuple[str, ...]) -> str:
-    """Rank, difference to the published number, missing seeds and flags."""
+def _value_of(number: PublishedNumber | str | None) -> float | str | None:
+    return number.value if isinstance(number, PublishedNumber) else number
+
+
+def _verdict(row: Mapping, number: PublishedNumber | str | None, n_planned: int, flags: tuple[str, ...]) -> str:
+    """Rank, difference to the published number, or to what the program gave here, missing seeds and flags."""
     parts = [RANKS[int(row["rank"])]] if row["rank"] in RANKS else []
-    if isinstance(published_value, float) and row[Columns.N_SEEDS]:
-        difference = difference_percent(row[Columns.MEAN], published_value)
-        parts += [] if difference is None else [f"published {difference:+.1f} %"]
+    if isinstance(number, PublishedNumber) and row[Columns.N_SEEDS]:
+        difference = difference_percent(row[Columns.MEAN], number.value)
+        word = PROGRAM if number.chosen.by_us else PUBLISHED
+        parts += [] if difference is None else [f"{word} {difference:+.1f} %"]
     return "; ".join([*parts, *remarks(row[Columns.N_SEEDS], n_planned, flags)])
 
 

@@ -105,9 +105,9 @@ def finished_runs(
     runs = []
     for run in finished:
         planned_run, model = run.planned, run.planned.spec.model
-        searched = planned_run.selection is not None
+        chosen = planned_run.selection is not None or not plan.schemas[model].closed_form  # settings, or an epoch
         today = planned_run.code if current_code is None else current_code.get(model)
-        flags = [SELECTED_ON_TEST] if searched and planned_run.spec.protocol.select_on == TEST else []
+        flags = [SELECTED_ON_TEST] if chosen and planned_run.spec.protocol.select_on == TEST else []
         flags += ["stale"] if run.record.get("code") != today else []
         flags += [flag for flag, folders in odd.items() if planned_run.folder in folders]
         runs.append(replace(run, flags=tuple(flags)))

@@ -75,6 +75,15 @@ def user_means(runs: Sequence[FinishedRun], columns: Sequence[str]) -> pd.DataFr
     return pd.concat(parts).groupby(Columns.USER, sort=True).mean()
 
 
+def held_out_twice(run: FinishedRun) -> bool:
+    """Return whether a user of the run's data is held out for validation and for test, so that masks of both differ."""
+    remedy = "delete the measures and run the study again"
+    rows = read_table(
+        run.users, remedy, columns=[Columns.SPLIT, Columns.USER], filters=[(RUN, "==", run.planned.folder.as_posix())]
+    )
+    return bool(rows.drop_duplicates().duplicated(Columns.USER).any())
+
+
 def value_of(run: FinishedRun, split: str, metric: str, k: int) -> float:
     """Return a metric of a run; NaN where there was nothing to measure.
 

@@ -24,6 +24,8 @@ TRANSCRIBED_METRICS = tuple(
 
 REPOSITORY = re.compile(r"([\w.-]+)/[\w.-]+@")
 PAPERS_OWN = "the paper itself"
+OUR_RUNS = "reference-runs"
+"""File of what the authors' program has given when it was run for this project: no source of the literature."""
 HALF_A_DIGIT = 0.00005
 """Of numbers that are printed with four."""
 
@@ -48,6 +50,8 @@ class Printed:
         finding.
     std
         Sample standard deviation over seeds, where there are several.
+    n_seeds
+        How many runs it is the mean of.
     """
 
     value: float
@@ -55,6 +59,12 @@ class Printed:
     source: str
     authors: str
     std: float | None = None
+    n_seeds: int = 1
+
+    @property
+    def by_us(self) -> bool:
+        """Whether nobody has published it: the authors' program has been run for this project."""
+        return self.authors == OUR_RUNS
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,14 @@ class PublishedNumber:
     def n_independent(self) -> int:
         """How many independent sources print any."""
         return len({found.authors for found in self.printed})
+
+    @property
+    def tied(self) -> bool:
+        """Whether another value is printed by as many."""
+        return any(
+            abs(found.value - self.value) >= HALF_A_DIGIT and self._authors(found.value) == self.n_agreeing
+            for found in self.printed
+        )
 
     @property
     def range(self) -> tuple[float, float]:
@@ -212,4 +230,4 @@ def _average(found: list[tuple[float, dict[str, str]]], authors: str) -> Printed
     note = f" (mean of {len(found)} seeds)" if len(found) > 1 else ""
     values = [value for value, _ in found]
     std = statistics.stdev(values) if len(values) > 1 else None
-    return Printed(statistics.fmean(values), row["protocol"], row["source"] + note, authors, std)
+    return Printed(statistics.fmean(values), row["protocol"], row["source"] + note, authors, std, len(found))

@@ -23,6 +23,7 @@ from mmrepro.runtime.devices import device_name
 if TYPE_CHECKING:
     import pandas as pd
 
+CONFIG, HISTORY = "config.yaml", "history.jsonl"
 LISTS, MODEL, EMBEDDINGS = "lists.parquet", "model.pt", "embeddings.npz"
 
 
@@ -88,12 +89,12 @@ class Recorder:
         spent
             What `Meter.spent` returns.
         """
-        write_text(self.output / "config.yaml", yaml.safe_dump(self.configuration, sort_keys=False))
-        write_text(self.output / "history.jsonl", "".join(json.dumps(record) + "\n" for record in history))
+        write_text(self.output / CONFIG, yaml.safe_dump(self.configuration, sort_keys=False))
+        write_text(self.output / HISTORY, "".join(json.dumps(record) + "\n" for record in history))
         if results is not None:
             self._write_results(results)
         cuda = device == "cuda"
-        files = (LISTS, MODEL, EMBEDDINGS) if results is not None else ()
+        files = (CONFIG, HISTORY, LISTS, MODEL, EMBEDDINGS)
         record = {
             "status": "finished",
             **self.configuration,

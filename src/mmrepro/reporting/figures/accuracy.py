@@ -111,7 +111,8 @@ def _panel(axis: Axes, plan: Plan, frame: pd.DataFrame, dataset: str, named: boo
     axis.set_title(dataset, loc="left", fontweight="bold")
     axis.margins(x=0.08)
     axis.set_ylim(len(models) - 0.5, -0.5)
-    axis.set_yticks(range(len(models)), models if named else [""] * len(models))
+    titles = [plan.models[model].title for model in models]
+    axis.set_yticks(range(len(models)), titles if named else [""] * len(models))
     axis.tick_params(axis="y", length=0, labelsize=9)
     axis.tick_params(axis="x", labelsize=8)
     axis.locator_params(axis="x", nbins=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PANEL_WIDTH, PANEL_HEIGHT, N_COLUMNS, MARGIN, NARROWEST = 1.75, 1.3, 4, 0.75, 4.6  # inches, but the third
 LINES = ("-", "--", ":", "-.")
+HIGHEST_FOOT = 98.0  # where all trials are alike, so that the axis has numbers to read
 LOWEST = 50.0  # percent; what is worse leaves the panel at its foot, so that the last improvements can be seen
 
 
@@ -29,10 +31,11 @@ PRODUCT = Product("figures/search", ("svg",), when="selections")
 
 def draw(report: Report, path: Path) -> None:
     """Draw the figure of a study."""
-    draw_search(report.made(trials_of), path)
+    titles = {name: model.title for name, model in report.plan.models.items()}
+    draw_search(report.made(trials_of), path, titles)
 
 
-def draw_search(frame: pd.DataFrame, path: Path) -> None:
+def draw_search(frame: pd.DataFrame, path: Path, titles: Mapping[str, str]) -> None:
     """Draw the best value so far, in percent of the search's best, against the number of trials.
 
     A panel is a model, a colour a data set, a line style a protocol, and a dot the trial that was best: one that lies
@@ -44,6 +47,8 @@ def draw_search(frame: pd.DataFrame, path: Path) -> None:
         What `search_frame` returns; trials that have not been run are left out.
     path
         An svg (or png) file, written atomically; the same bytes for the same trials.
+    titles
+        Model -> how it is called.
     """
     import matplotlib
 
@@ -66,8 +71,9 @@ def draw_search(frame: pd.DataFrame, path: Path) -> None:
                 axis.set_axis_off()
                 continue
             lowest = min(lowest, _panel(axis, frame[frame[Columns.MODEL] == models[index]], datasets, protocols))
-            axis.set_title(models[index], loc="left", fontweight="bold")
-        foot = max(lowest, LOWEST)
+            axis.set_title(titles[models[index]], loc="left", fontweight="bold")
+        foot = min(max(lowest, LOWEST), HIGHEST_FOOT)
+        axes.flat[0].ticklabel_format(axis="y", useOffset=False)
         axes.flat[0].set_ylim(foot - 0.08 * (100 - foot) - 0.1, 100 + 0.08 * (100 - foot) + 0.1)
         figure.supxlabel("trials (dot: the best one)", fontsize=9)
         figure.supylabel("best so far, % of the best", fontsize=9)

@@ -79,7 +79,9 @@ def draw_sensitivity(plan: Plan, frames: Mapping[str, pd.DataFrame], path: Path)
             axes.flat[0].plot([], [], SHAPES[i % len(SHAPES)], color=COLOURS[i % len(COLOURS)], label=label)[0]
             for i, label in enumerate(", ".join(line) if several else line[0] for line in lines)
         ]
-        handles += axes.flat[0].plot([], [], ":", color="#555555", label="as in the main table")
+        compared = [variant for name in drawn for variant in plan.study.comparisons[name].variants.values()]
+        if Variant() in compared:
+            handles += axes.flat[0].plot([], [], ":", color="#555555", label="as in the main table")
         figure.supylabel(f"test {HEADLINE[0].label}@{k}", fontsize=9)
         figure.legend(
             handles=handles, loc="outside upper center", ncols=min(4, len(handles)), frameon=False, fontsize=8

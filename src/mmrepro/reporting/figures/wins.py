@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ def draw_wins(plan: Plan, frame: pd.DataFrame, path: Path) -> None:
         figure, axes = pyplot.subplots(n_rows, n_columns, squeeze=False, layout="constrained", figsize=size)
         alone = f", protocol {next(iter(plan.study.protocols))}" if len(plan.study.protocols) == 1 else ""
         for axis, (title, rows) in zip(axes.flat, blocks, strict=False):
-            _panel(axis, title.removesuffix(alone), rows)
+            _panel(axis, title.removesuffix(alone), rows, {name: config.title for name, config in plan.models.items()})
         for axis in axes.flat[len(blocks) :]:
             axis.set_axis_off()
         figure.supxlabel(
@@ -73,7 +74,7 @@ def draw_wins(plan: Plan, frame: pd.DataFrame, path: Path) -> None:
         pyplot.close(figure)
 
 
-def _panel(axis: Axes, title: str, rows: pd.DataFrame) -> None:
+def _panel(axis: Axes, title: str, rows: pd.DataFrame, titles: Mapping[str, str]) -> None:
     from matplotlib.colors import ListedColormap
 
     axis.set_title(title, loc="left", fontweight="bold", pad=6)
@@ -94,7 +95,8 @@ def _panel(axis: Axes, title: str, rows: pd.DataFrame) -> None:
                 va="center",
                 color="white" if value > 0 else "black",
             )
-    axis.set_yticks(range(len(models)), models)
-    axis.set_xticks(range(len(models)), models, rotation=90)
+    names = [titles[model] for model in models]
+    axis.set_yticks(range(len(models)), names)
+    axis.set_xticks(range(len(models)), names, rotation=90)
     axis.xaxis.tick_top()
     axis.tick_params(length=0, labelsize=8)

@@ -13,7 +13,7 @@ from mmrepro.errors import MmreproError
 from mmrepro.records.files import read_object, write_text
 from mmrepro.reporting.page.checklist import checklist
 from mmrepro.reporting.page.gallery import gallery
-from mmrepro.reporting.page.numbers import number_table, runs_of_cells
+from mmrepro.reporting.page.numbers import number_table, runs_of_rows
 from mmrepro.reporting.page.pictures import drawn_pictures
 from mmrepro.reporting.page.texts import image_source, markdown_to_html
 from mmrepro.reporting.report import Report
@@ -64,6 +64,7 @@ def build_page(plan: Plan, study_file: Path, output: Path, root: Path = Path()) 
         loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
     )  # fmt: skip
+    printed, _ = markdown_to_html((folder / "tables/main.md").read_text(encoding="utf-8"), titles)
     text = environment.get_template("page.html.j2").render(
         study=plan.study,
         name=plan.name,
@@ -72,6 +73,7 @@ def build_page(plan: Plan, study_file: Path, output: Path, root: Path = Path()) 
         first=[*_tables(plan, folder, FIRST)],
         folded=[*_tables(plan, folder, FOLDED)],
         numbers=number_table(report, titles),
+        printed=printed,
         main_copies=_copies(folder / "tables/main.md"),
         others=[
             *_tables(plan, folder, [name for name in _names(plan) if name not in (*FIRST, *FOLDED, *LAST, *ALREADY)])
@@ -80,14 +82,13 @@ def build_page(plan: Plan, study_file: Path, output: Path, root: Path = Path()) 
         pictures=[*_figures(folder), *drawn_pictures(report, titles)],
         gallery=gallery(report, titles),
         checklist=checklist(report),
-        runs=runs_of_cells(report, study_file, titles),
+        runs=runs_of_rows(report, study_file, titles),
         style=(FOLDER / "style.css").read_text(encoding="utf-8"),
         table_style=(LIBRARIES / "dataTables.dataTables.min.css").read_text(encoding="utf-8"),
         scripts=[(LIBRARIES / name).read_text(encoding="utf-8") for name in SCRIPTS],
     )
     write_text(output, text)
-    main, _ = markdown_to_html((folder / "tables/main.md").read_text(encoding="utf-8"), titles)
-    write_text(output.with_name("main.html"), main)
+    write_text(output.with_name("main.html"), f'<div style="max-height: 85vh; overflow: auto">{printed}</div>\n')
 
 
 def _citations(models: dict[str, ModelConfig]) -> list[tuple[str, str]]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LABEL_WIDTH, LABEL_HEIGHT = 45.0, 8.0  # points, of a name of seven
+
 
 def first_runs(report: Report) -> list[FinishedRun]:
     """Return of each data set and model the run of the first seed under the first protocol."""
@@ -58,7 +60,13 @@ def shared_legend(figure: Figure, axes: list[Axes], n: int) -> None:
 
 
 def named_points(axis: Axes, labels: Sequence[str], x: Sequence[float], y: Sequence[float]) -> None:
-    """Write each point's name beside it."""
-    for label, across, up in zip(labels, x, y, strict=True):
-        axis.annotate(label, (across, up), xytext=(4, 4), textcoords="offset points", fontsize=7)
+    """Write each point's name beside it, one above the other where points lie close."""
     axis.margins(0.18)
+    points = axis.transData.transform([*zip(x, y, strict=True)])
+    placed: list[tuple[float, float]] = []
+    for label, (across, up), (left, bottom) in zip(labels, zip(x, y, strict=True), points, strict=True):
+        lift = 4.0
+        while any(abs(left - a) < LABEL_WIDTH and abs(bottom + lift - b) < LABEL_HEIGHT for a, b in placed):
+            lift += LABEL_HEIGHT
+        placed.append((left, bottom + lift))
+        axis.annotate(label, (across, up), xytext=(4, lift), textcoords="offset points", fontsize=7)

@@ -143,7 +143,7 @@ def _spaces(
         for modality in content.modalities:
             yield f"by {modality}", load_content(dataset, folder, [modality]).rows
         if len(content.modalities) > 1:
-            yield "by all modalities", load_content(dataset, folder, [*content.modalities]).rows
+            yield "by all modalities, fused", load_content(dataset, folder, [*content.modalities]).rows
     run = next((run for run in runs if run.planned.spec.model == focus), None)
     embedded = embeddings_of(report, run.planned.folder) if run is not None else None
     if embedded is not None:

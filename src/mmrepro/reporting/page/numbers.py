@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,16 @@ import pandas as pd
 
 from mmrepro.columns import TEST, Columns
 from mmrepro.reporting.cells import main_of
-from mmrepro.reporting.finished import CELL, cell_of
+from mmrepro.reporting.finished import CELL
 from mmrepro.reporting.headline import SHORT, headline_columns
 from mmrepro.reporting.means import mean_text
 from mmrepro.reporting.report import Report
-from mmrepro.reporting.trace import lines_of_cell, origins_of
-from mmrepro.study.plan import PlannedRun
+from mmrepro.reporting.trace import Row, lines_of_row, origins_of, traced_rows
 
 
-def anchor(cell: tuple[Any, ...]) -> str:
-    """Return the name of a cell's place on the page."""
-    return "runs-" + "-".join(str(part) for part in cell)
+def anchor(row: Row) -> str:
+    """Return the name of a row's place on the page."""
+    return "runs-" + re.sub(r"[^\w.-]+", "-", "-".join(part for part in row if part))
 
 
 def number_table(report: Report, titles: Mapping[str, str]) -> dict[str, Any]:
@@ -36,10 +36,11 @@ def number_table(report: Report, titles: Mapping[str, str]) -> dict[str, Any]:
         dataset, features, model, protocol = (str(part) for part in cell)
         values = [_value(by_column[column]) for column in columns]
         run = any(row["text"] != "not run" for row in values)
+        place = anchor(Row(dataset, features, model, protocol)) if run else ""
         rows.append(
             {
                 "dataset": dataset, "protocol": protocol, "model": titles[model], "features": features,
-                "focus": model == report.plan.study.focus, "anchor": anchor(cell) if run else "", "values": values,
+                "focus": model == report.plan.study.focus, "anchor": place, "values": values,
             }
         )  # fmt: skip
     return {"columns": [f"{SHORT[metric]}@{k}" for metric, k in columns], "rows": rows}
@@ -57,25 +58,25 @@ def _value(row: Mapping[Any, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def runs_of_cells(report: Report, study_file: Path, titles: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return for each cell of the main table its place, a heading, its values, and the lines of `mmrepro trace`."""
+def runs_of_rows(report: Report, study_file: Path, titles: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return for each row of the main table and of comparisons its place, a heading, its values, and the lines of
+    `mmrepro trace`.
+    """
     plan, columns = report.plan, headline_columns(report.plan.study)
-    cells: dict[tuple[str, ...], list[PlannedRun]] = {}
-    for run in plan.runs:
-        cells.setdefault(cell_of(run), []).append(run)
+    names = [f"{metric}_at_{k}" for metric, k in columns]
     found = []
-    for cell, planned in cells.items():
+    for row, planned in traced_rows(plan):
         origins = origins_of(plan, planned, report.root, None)
         if not origins:
             continue
-        names = [f"{metric}_at_{k}" for metric, k in columns]
-        lines = [*lines_of_cell(plan, study_file, cell, planned, origins, names[0], report.root, None)]
+        lines = lines_of_row(plan, study_file, row, planned, origins, names, report.root, None, tracked=False)
         seeds = [
             {"seed": origin.run.seed, "values": [_measured(origin.metrics[TEST].get(name)) for name in names]}
             for origin in origins
         ]
-        heading = f"{titles[cell[2]]} on {cell[0]}, protocol {cell[3]}"
-        found.append({"anchor": anchor(cell), "heading": heading, "seeds": seeds, "text": "\n".join(lines)})
+        label = titles[row.model] + row.label.removeprefix(row.model)
+        heading = f"{label} on {row.dataset}, protocol {row.protocol}"
+        found.append({"anchor": anchor(row), "heading": heading, "seeds": seeds, "text": "\n".join(lines)})
     return found
 
 

@@ -25,7 +25,8 @@ PRODUCT = Product("tables/claims", when="claims")
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 CLAIMS_COLUMNS = (
     "claim", "source", Columns.DATASET, Columns.PROTOCOL, Columns.METRIC, Columns.K, "better", "than", Columns.MEAN,
-    "other_mean", "difference", "lower", "upper", "effect", "p", "p_holm", "n_users", Columns.VERDICT,
+    "other_mean", "difference", "lower", "upper", "effect", "p", "p_holm", "n_users", Columns.N_SEEDS,
+    Columns.VERDICT,
 )  # fmt: skip
 MEASURED = (Columns.MEAN, "other_mean", "difference", "lower", "upper", "effect", "p")
 Rows = dict[str, Sequence[FinishedRun]]
@@ -47,8 +48,8 @@ def claims_of(report: Report) -> pd.DataFrame:
         Columns `CLAIMS_COLUMNS`, a row for each claim, data set and protocol (of a comparison, the first). Each user's
         mean over seeds is compared: `difference` of the means, its 95 % interval by the paired bootstrap over users,
         `effect` the matched-pairs rank-biserial correlation, `p` of Wilcoxon's signed-rank test, `p_holm` corrected
-        over the rows of the table; `verdict` is supported or contradicted where that is below 0.05, else undecided, or
-        not run.
+        over the rows of the table; `n_seeds` of the row that has fewer; `verdict` is supported or contradicted where
+        `p_holm` is below 0.05, else undecided, or not run.
 
     Raises
     ------
@@ -62,7 +63,7 @@ def claims_of(report: Report) -> pd.DataFrame:
         for row in [_tested(claim, dataset, protocol, rows)]
     ]
     frame = pd.DataFrame(found, columns=[c for c in CLAIMS_COLUMNS if c not in ("p_holm", Columns.VERDICT)])
-    frame = frame.astype({**dict.fromkeys(MEASURED, "float64"), "n_users": "Int64"})
+    frame = frame.astype({**dict.fromkeys(MEASURED, "float64"), "n_users": "Int64", Columns.N_SEEDS: "Int64"})
     frame["p_holm"] = corrected(frame["p"])
     frame[Columns.VERDICT] = [_verdict(row) for row in frame.to_dict("records")]
     return frame[list(CLAIMS_COLUMNS)]
@@ -92,10 +93,10 @@ def _tested(claim: Claim, dataset: str, protocol: str, rows: Rows) -> tuple[Any,
     others = {name: values.mean() for name, values in users.items() if name != claim.better}
     than = max(sorted(others), key=lambda name: others[name], default="") if claim.than == BEST_OTHER else claim.than
     if claim.better not in users or than not in users:
-        return (*head, claim.than, *[None] * 8)
+        return (*head, claim.than, *[None] * 9)
     pair = pd.concat([users[claim.better], users[than]], axis=1, join="inner").to_numpy()
     [(_, _, comparison)] = compare_columns(pair)
-    return (*head, than, *comparison)
+    return (*head, than, *comparison, min(len(rows[claim.better]), len(rows[than])))
 
 
 def _verdict(row: dict[Any, Any]) -> str:
@@ -118,9 +119,22 @@ def claims_table(plan: Plan, frame: pd.DataFrame) -> Table:
         "The claims are in our words. Each user's mean over seeds on test; the difference of the means with its 95 % "
         f"interval by the paired bootstrap over users ({DRAWS} draws), r the rank-biserial correlation, p of "
         "Wilcoxon's signed-rank test, Holm-corrected over the rows of this table.",
-        f"{SUPPORTED}, {CONTRADICTED}: p < {LEVEL:g}; {UNDECIDED}: the test cannot tell.",
+        f"{SUPPORTED}, {CONTRADICTED}: p < {LEVEL:g}; {UNDECIDED}: the test cannot tell. It is over users: with one "
+        "seed it says that these two runs differ, not that another draw would give the same.",
     )
-    headings = ("data set", "metric", "better", "than", "means", "difference", "95 % interval", "r", "p", "verdict")
+    headings = (
+        "data set",
+        "metric",
+        "better",
+        "than",
+        "means",
+        "difference",
+        "95 % interval",
+        "r",
+        "p",
+        "seeds",
+        "verdict",
+    )
     title = f"{plan.study.title}: what is claimed, and what came out"
     return Table(title, headings, tuple(blocks), (*notes, *study_note(plan.study)))
 
@@ -128,12 +142,13 @@ def claims_table(plan: Plan, frame: pd.DataFrame) -> Table:
 def _line(row: dict[Any, Any]) -> tuple[str, ...]:
     head = (f"{row[Columns.DATASET]}, {row[Columns.PROTOCOL]}", f"{SHORT[row[Columns.METRIC]]}@{row[Columns.K]}")
     if row[Columns.VERDICT] == NOT_RUN:
-        return (*head, row["better"], row["than"], *["–"] * 5, NOT_RUN)
+        return (*head, row["better"], row["than"], *["–"] * 6, NOT_RUN)
     lower, upper, difference = (_signed(row[name]) for name in ("lower", "upper", "difference"))
     p = f"{row['p_holm']:.4f}" if row["p_holm"] >= 0.0001 else "< 0.0001"
     return (
         *head, row["better"], row["than"], f"{decimal(row[Columns.MEAN])} and {decimal(row['other_mean'])}", difference,
-        f"{lower} to {upper}", f"{row['effect']:+.2f}".replace("-", "−"), p, row[Columns.VERDICT],
+        f"{lower} to {upper}", f"{row['effect']:+.2f}".replace("-", "−"), p, str(row[Columns.N_SEEDS]),
+        row[Columns.VERDICT],
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from mmrepro.columns import TEST, Columns
 from mmrepro.config.model import is_lists
 from mmrepro.config.protocol import Protocol
 from mmrepro.reporting import literature
+from mmrepro.reporting.cells import PROGRAM, PUBLISHED, RANKS
 from mmrepro.reporting.collect import Collection
 from mmrepro.reporting.headline import LEGEND, SHORT, headline_columns
 from mmrepro.reporting.literature import PublishedNumber
@@ -72,7 +73,9 @@ def _block(plan: Plan, title: str, rows: Sequence[Row], tests: Sequence[Row]) ->
         chosen = [found[column] for column in columns]
         lines.append((Cell(_label(chosen[0])), *(_value(row) for row in chosen)))
         if known and any(row[Columns.PUBLISHED] is not None for row in chosen):
-            lines.append((Cell("↳ published (ours against it)"), *(_published(row) for row in chosen)))
+            by_program = any(f"{PROGRAM} " in str(row[Columns.VERDICT]) for row in chosen)
+            label = "↳ the program, run by us" if by_program else "↳ published"
+            lines.append((Cell(f"{label} (ours against it)"), *(_published(row) for row in chosen)))
     if tests:
         by_column = {(row[Columns.METRIC], row[Columns.K]): row for row in tests}
         chosen = [by_column[column] for column in columns]
@@ -102,7 +105,8 @@ def _label(row: Row) -> str:
     """The model's name with what a reader must know about its runs."""
     parts = str(row[Columns.VERDICT]).split("; ")
     return labelled(
-        row[Columns.MODEL], [p for p in parts if p not in ("best", "second") and not p.startswith("published ")]
+        row[Columns.MODEL],
+        [p for p in parts if p not in RANKS.values() and p.split(" ")[0] not in (PUBLISHED, PROGRAM)],
     )
 
 

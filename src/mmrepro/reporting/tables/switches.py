@@ -122,9 +122,7 @@ def switches_table(plan: Plan, frame: pd.DataFrame) -> Table:
         f"{LEGEND} on test. Each row turns one switch of protocol {base} and leaves the others; the last ones turn "
         "several. In percent of the value "
         f"under {base}; {stars_note(int(frame['p'].notna().sum()))}",
-        "What the switch seeding moves is what other draws move: a smaller difference says nothing."
-        if _seeded(frame)
-        else "",
+        _draws_note(plan, frame),
         "What the switches mean: docs/protocols.md.",
     )
     headings = ("switch", *(f"{SHORT[metric]}@{k}" for metric, k in columns))
@@ -132,8 +130,12 @@ def switches_table(plan: Plan, frame: pd.DataFrame) -> Table:
     return Table(title, headings, tuple(blocks), (*filter(None, notes), *study_note(plan.study)))
 
 
-def _seeded(frame: pd.DataFrame) -> bool:
-    return "seeding" in set(frame["switches"])
+def _draws_note(plan: Plan, frame: pd.DataFrame) -> str:
+    """What a difference is to be held against: what other draws move."""
+    if "seeding" not in set(frame["switches"]):
+        return ""
+    alone = " With one seed a larger one may be a draw as well, stars or not." if len(plan.study.seeds) == 1 else ""
+    return f"What the switch seeding moves is what other draws move: a smaller difference says nothing.{alone}"
 
 
 def _lines(plan: Plan, rows: pd.DataFrame, text: Callable[[dict[Any, Any]], str]) -> tuple[tuple[Cell, ...], ...]:
