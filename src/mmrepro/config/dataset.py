@@ -83,6 +83,7 @@ class RawSection(Strict):
     """Where a data set's raw files come from."""
 
     folder: str = Field(description="name of its folder below MMREPRO_MIRROR")
+    own_files: bool = Field(False, description="that folder lies in data/mirror of the project, as `mmrepro init` does")
     files: tuple[RawFile, ...] = ()
 
 

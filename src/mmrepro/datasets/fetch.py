@@ -14,7 +14,7 @@ import requests
 from mmrepro.config.dataset import DatasetConfig, RawFile
 from mmrepro.datasets.download import Retry, download
 from mmrepro.datasets.google_drive import SCHEME, GoogleDrive
-from mmrepro.datasets.mirror import SOURCE, files_below, mirror_state
+from mmrepro.datasets.mirror import SOURCE, files_below, mirror_of, mirror_state
 from mmrepro.datasets.raw_folder import MANIFEST, require_inside
 from mmrepro.datasets.readers import load_reader
 from mmrepro.errors import MmreproError
@@ -46,6 +46,7 @@ def fetch(config: DatasetConfig, output: Path, mirror: Path | None, retry: Retry
     generate = getattr(reader, "generate", None)
     if not config.files and generate is None:
         raise MmreproError(f"data set '{config.dataset}': 'files' is empty and nothing generates them; list its files")
+    mirror = mirror_of(config, mirror)
     present = [source for source in config.files if not (source.optional and _is_absent(config, source, mirror))]
     for source in present:
         _check_obtainable(config, source, mirror)

@@ -18,6 +18,10 @@ SOURCE = ".mirror.json"
 """In a folder of raw files: what the mirror held when they were copied."""
 
 
+OWN_FILES = Path("data/mirror")
+"""Where `mmrepro init` lays the files of a data set of one's own, relative to the project."""
+
+
 def mirror_folder() -> Path | None:
     """Return the folder named by MMREPRO_MIRROR, if set.
 
@@ -31,6 +35,11 @@ def mirror_folder() -> Path | None:
     if folder is not None and not folder.is_dir():
         raise MmreproError(f"MMREPRO_MIRROR={value}: no such folder; correct it, or unset it")
     return folder
+
+
+def mirror_of(config: DatasetConfig, mirror: Path | None) -> Path | None:
+    """Return the folder that holds a data set's folder: the project's own files where it says so, else the mirror."""
+    return OWN_FILES if config.own_files else mirror
 
 
 def mirror_state(config: DatasetConfig, mirror: Path | None) -> dict[str, Any] | None:
@@ -50,7 +59,8 @@ def mirror_state(config: DatasetConfig, mirror: Path | None) -> dict[str, Any] |
     dict or None
         `files`: name -> size and time of modification in nanoseconds; `stamp`: a hash of them all.
     """
-    folder = mirror / config.folder if mirror is not None else None
+    place = mirror_of(config, mirror)
+    folder = place / config.folder if place is not None else None
     if folder is None or not config.files or not folder.is_dir():
         return None
     found = dict(sorted(entry for source in config.files for entry in _files(folder / source.name, source.name)))
@@ -72,6 +82,7 @@ def source_stamp(config: DatasetConfig, raw: Path, mirror: Path | None) -> str |
     mirror
         As for `mirror_state`.
     """
+    mirror = mirror_of(config, mirror)
     found, copied = mirror_state(config, mirror), _copied(raw)
     if found is None or copied is None:
         state = found or copied

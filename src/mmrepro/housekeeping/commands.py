@@ -33,6 +33,8 @@ DatasetFile = Annotated[
 ]
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="a study's name, or its file", callback=study_path)]
 
+Column = Annotated[str | None, typer.Option(help="a column's name, where the guess is wrong")]
+
 Slice = Annotated[str, typer.Option(help="keys of the study replaced for this invocation, as JSON")]
 
 
@@ -65,6 +67,34 @@ def doctor(
     text, healthy = examine(plans, Path(), mirror_folder(), verify, problems)
     print(visible(text))
     raise typer.Exit(0 if healthy else 1)
+
+
+def init(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="of the data set and its study, such as shop")],
+    interactions: Annotated[Path, typer.Argument(help="table of who had what: csv, tsv or parquet", exists=True)],
+    items: Annotated[
+        Path | None, typer.Argument(help="table of the items, or a folder of pictures", exists=True)
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Argument(help="folder of pictures, named after the keys of items", exists=True)
+    ] = None,
+    user_column: Column = None, item_column: Column = None, key_column: Column = None,
+    timestamp_column: Column = None, rating_column: Column = None, title_column: Column = None,
+    image_column: Column = None,
+    timestamp_format: Annotated[str | None, typer.Option(help="of dates, such as %d.%m.%Y")] = None,
+) -> None:  # fmt: skip
+    """Look at your own files, and write data set, features and study for them, with comments."""
+    from mmrepro.housekeeping.newcomer import init as write
+
+    if items is not None and items.is_dir() and images is None:
+        items, images = None, items
+    told = {
+        "user_column": user_column, "item_column": item_column, "key_column": key_column, "title_column": title_column,
+        "timestamp_column": timestamp_column, "rating_column": rating_column, "image_column": image_column,
+        "timestamp_format": timestamp_format,
+    }  # fmt: skip
+    given = {option: value for option, value in told.items() if value is not None}
+    print(visible(write(name, interactions, items, images, Path(), given)))
 
 
 def track_raw(datasets: Annotated[list[str], typer.Argument(help="names of fetched data sets")]) -> None:
@@ -201,6 +231,7 @@ def accept(study: StudyFile) -> None:
 
 
 COMMANDS = (
-    status, doctor, track_raw, release, restore, show, trace, verify, publish, check_reference, schema, dvc, accept,
+    init, status, doctor, track_raw, release, restore, show, trace, verify, publish, check_reference, schema, dvc,
+    accept,
 )  # fmt: skip
 """In the order of the command line's help."""

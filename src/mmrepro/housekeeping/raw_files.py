@@ -12,7 +12,7 @@ import requests
 
 from mmrepro.config.dataset import DatasetConfig, RawFile
 from mmrepro.datasets.http import Interrupted, Refused, open_url
-from mmrepro.datasets.mirror import is_out_of_date
+from mmrepro.datasets.mirror import is_out_of_date, mirror_of
 from mmrepro.datasets.raw_folder import MANIFEST
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import file_sha256, read_json
@@ -95,6 +95,7 @@ def describe_files(
 def _origin(config: DatasetConfig, source: RawFile, mirror: Path | None) -> Finding:
     """Whether a file is to be had from where `fetch` would take it."""
     place = f"{config.folder}/{source.name}"
+    mirror = mirror_of(config, mirror)
     if mirror is not None:
         return _in_mirror(source, mirror / place)
     fix = f"set MMREPRO_MIRROR to a folder that holds {place}"

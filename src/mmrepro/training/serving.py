@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from mmrepro.columns import SPLITS, TEST, TRAIN, Columns
 from mmrepro.config.files import validate
@@ -25,7 +26,7 @@ from mmrepro.runtime.devices import training_device
 from mmrepro.runtime.seeds import derive_seed, seed_everything
 from mmrepro.study.kinds import training_code
 from mmrepro.study.layout import Layout
-from mmrepro.training.recorder import LISTS, MODEL
+from mmrepro.training.recorder import CONFIG, LISTS, MODEL
 from mmrepro.training.run import is_made_of, load_content
 
 CHECKED_USERS = 64
@@ -166,10 +167,21 @@ def run_of(folder: Path) -> tuple[RunSpec, dict[str, Any]]:
         raise MmreproError(f"{folder}: no run.json there; name a study, or the folder of a finished run")
     if record.get("purpose") not in ("final", "serving"):
         raise MmreproError(f"{path}: no record of a final run or a refit; name the folder of one (results/runs/...)")
-    spec = validate(RunSpec, {key: record[key] for key in RunSpec.model_fields if key in record}, str(path))
+    settings = {key: record[key] for key in RunSpec.model_fields if key in record}
+    # a record has the metric that was watched, perhaps in place of the one asked for, which is part of the code
+    spec = validate(RunSpec, {**settings, **_asked(folder / CONFIG)}, str(path))
     if spec.outside is not None and is_lists(spec.outside):
         raise MmreproError(f"{folder}: lists of another system ({spec.outside}), which offers nothing beyond them")
     return spec, record
+
+
+def _asked(path: Path) -> dict[str, Any]:
+    """The metric that the run's configuration names."""
+    try:
+        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return {"watch": written["watch"]} if isinstance(written, dict) and "watch" in written else {}
 
 
 def _model(

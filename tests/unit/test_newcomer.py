@@ -1,0 +1,145 @@
+"""Somebody's own files: what is guessed of them, what is written, and what is asked when it cannot be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from awkward_shops import camel_shop, german_shop, pairs, utf16_shop
+
+from mmrepro.config.files import load_dataset, load_feature_set
+from mmrepro.datasets.guesses import Table, named, time_format
+from mmrepro.datasets.readers.tabular import read
+from mmrepro.errors import MmreproError
+from mmrepro.housekeeping.newcomer import init
+
+
+def written(root: Path, name: str = "shop") -> dict:
+    return yaml.safe_load((root / f"config/datasets/{name}.yaml").read_text())
+
+
+def begun(root: Path, files: list[Path], **given: str) -> str:
+    tables = [path for path in files if path.is_file()]
+    images = next((path for path in files if path.is_dir()), None)
+    return init("shop", tables[0], tables[1] if len(tables) > 1 else None, images, root, given)
+
+
+def test_a_german_shop_is_read_whole(tmp_path: Path) -> None:
+    said = begun(tmp_path, german_shop(tmp_path / "files"))
+    options = written(tmp_path)["options"]
+    assert (
+        options["user_column"] == "Kunden-ID" and options["item_column"] == "Artikel" and options["key_column"] == "Nr"
+    )
+    assert options["item_keys"] == "normalised" and options["timestamp_column"] == "Datum"
+    assert options["timestamp_format"] == "%d.%m.%Y %H:%M" and options["rating_column"] == "Sterne"
+    assert options["title_column"] == "Bezeichnung" and options["text_columns"] == ["Bezeichnung", "Beschreibung"]
+    assert options["markup"] == "strip" and options["images_folder"] == "Bilder"
+    config = load_dataset(tmp_path / "config/datasets/shop.yaml")
+    data = read(tmp_path / "data/mirror/shop", config)
+    assert len(data.interactions) == len(pairs()) and data.items["image"].notna().all()
+    assert "jarra & taza Nr 5" in set(data.items["title"]) and "mug Nr 6" in set(data.items["title"])
+    assert config.split.kind == "time-per-user" and "as data set shop--global-time" in said
+    features = load_feature_set(tmp_path / "config/features/shop.yaml")
+    assert list(features.modalities) == ["image", "text"]
+    study = yaml.safe_load((tmp_path / "config/studies/shop.yaml").read_text())
+    assert "cm3" in study["models"] and study["features"] == {"default": "shop"}
+
+
+def test_numbers_for_keys_and_milliseconds(tmp_path: Path) -> None:
+    said = begun(tmp_path, camel_shop(tmp_path / "files"))
+    options = written(tmp_path)["options"]
+    assert options["user_column"] == "customerId" and options["item_column"] == "productId"
+    assert options["timestamp_column"] == "createdAt" and "timestamp_format" not in options
+    assert not (tmp_path / "config/features/shop.yaml").exists() and "next: make STUDY=shop" in said
+
+
+def test_names_that_say_little_are_told_by_the_keys_that_both_tables_share(tmp_path: Path) -> None:
+    begun(tmp_path, utf16_shop(tmp_path / "files"))
+    options = written(tmp_path)["options"]
+    assert (options["user_column"], options["item_column"], options["key_column"]) == ("member", "code", "ref")
+    assert (options["title_column"], options["image_column"]) == ("what it is", "link")
+    assert load_dataset(tmp_path / "config/datasets/shop.yaml").split.kind == "random-per-user"
+
+
+def write(folder: Path, text: str, name: str = "orders.csv") -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    return folder / name
+
+
+ROWS = "".join(f"u{user},i{item},0{1 + item % 9}/0{1 + user % 9}/2024\n" for user, item in pairs())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n" + ROWS.replace(",0", ";0"), "which column is the user? Its names are a, b; say --user-column NAME"),
+        ("user,day\nx,1\n", "which column is the item?"),
+        ("user item\nx y\n", "one column only, 'user item'"),
+        ("user,item,day\n" + ROWS, 'can be read as "%d/%m/%Y" or "%m/%d/%Y"; say --timestamp-format'),
+    ],
+)
+def test_what_cannot_be_told_is_asked_and_nothing_is_left(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path / "files", text)
+    with pytest.raises(MmreproError) as error:
+        begun(tmp_path, [path])
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "data").exists() and not (tmp_path / "config").exists()
+
+
+def test_what_is_told_is_not_guessed(tmp_path: Path) -> None:
+    path = write(tmp_path / "files", "a,b,when\n" + ROWS)
+    begun(tmp_path, [path], user_column="a", item_column="b", timestamp_format="%m/%d/%Y")
+    options = written(tmp_path)["options"]
+    assert (options["user_column"], options["item_column"], options["timestamp_format"]) == ("a", "b", "%m/%d/%Y")
+
+
+def test_a_name_that_is_taken_or_no_name_is_refused(tmp_path: Path) -> None:
+    files = camel_shop(tmp_path / "files")
+    begun(tmp_path, files)
+    with pytest.raises(MmreproError, match=r"config/datasets/shop\.yaml: is there already"):
+        begun(tmp_path, files)
+    for name in ("My Shop", "a--b", "../x", ""):
+        with pytest.raises(MmreproError, match="small letters, digits and single hyphens"):
+            init(name, files[0], None, None, tmp_path, {})
+
+
+def test_too_few_interactions_are_said(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "files", "user,item\n" + "".join(f"u{n},i{n % 3}\nu{n},i{(n + 1) % 3}\n" for n in range(30))
+    )
+    assert "nobody can be tested: no user has more than 2 items, and 3 are needed" in begun(tmp_path, [path])
+
+
+def test_rows_added_to_the_file_are_seen(tmp_path: Path) -> None:
+    path = write(tmp_path / "files", "user,item\n" + "".join(f"u{user},i{item}\n" for user, item in pairs()))
+    begun(tmp_path, [path])
+    with path.open("a") as handle:
+        handle.write("u1,i999\n")
+    assert (tmp_path / "data/mirror/shop/orders.csv").read_text().endswith("u1,i999\n")
+
+
+@pytest.mark.parametrize(
+    ("columns", "holds", "found"),
+    [
+        (["item_id", "userId"], "user", "userId"), (["CustomerName", "customer"], "user", "customer"),
+        (["updated", "date"], "time", "date"), (["username"], "user", None), (["noted", "note"], "rating", "note"),
+    ],
+)  # fmt: skip
+def test_columns_are_known_by_whole_words(tmp_path: Path, columns: list[str], holds: str, found: str | None) -> None:
+    table = Table(tmp_path, pd.DataFrame({name: ["1"] for name in columns}), ",")
+    assert named(table, holds) == found
+
+
+@pytest.mark.parametrize(
+    ("values", "form"),
+    [
+        (["2024-03-01", "2024-03-02T10:00:00Z"], None), (["1700000000", "1700000001"], None),
+        (["31.12.2023"], "%d.%m.%Y"), (["12/31/2023 10:00"], "%m/%d/%Y %H:%M"), (["20240301", "20231231"], "%Y%m%d"),
+        (["3 Mar 2024"], "%d %b %Y"), (["yesterday"], None),
+    ],
+)  # fmt: skip
+def test_forms_of_dates(tmp_path: Path, values: list[str], form: str | None) -> None:
+    assert time_format(Table(tmp_path, pd.DataFrame({"day": values}), ","), "day")[0] == form
