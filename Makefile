@@ -22,10 +22,13 @@ setup: $(BIN)/.installed  ## make .venv from the lock file, where it is missing 
 $(BIN)/.installed: $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not; try make PYTHON=/path/to/python3.12" >&2; exit 1; }
-	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	awk '/^[^ ]/ {wanted = /^uv==/} wanted' $(LOCK) | $(BIN)/python -m pip install --quiet --requirement /dev/stdin
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode $(LOCK)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@echo "set-up 1 of 3: .venv, and the installer"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@awk '/^[^ ]/ {wanted = /^uv==/} wanted' $(LOCK) | $(BIN)/python -m pip install --quiet --requirement /dev/stdin
+	@echo "set-up 2 of 3: the packages of $(LOCK), by their hashes (about a minute)"
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode $(LOCK)
+	@echo "set-up 3 of 3: mmrepro itself"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 test: setup  ## all tests

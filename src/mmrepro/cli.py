@@ -8,14 +8,33 @@ from typing import Annotated
 
 import typer
 
+from mmrepro import __version__
 from mmrepro.errors import MmreproError
 from mmrepro.housekeeping.commands import COMMANDS, DatasetFile, Output, Slice, StudyFile, resolved
 from mmrepro.serving.commands import COMMANDS as SERVING
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False,
+    help="Multimodal recommendation, reproduced: begin a study, look at its results, serve its runs.",
+)  # fmt: skip
+PEOPLE, WORKFLOW = "What people use", "What the workflow calls"
 
 
-@app.command()
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"mmrepro {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print it, and end")
+    ] = False,
+) -> None:
+    """Take what all commands share."""
+
+
 def fetch(
     config: DatasetFile,
     output: Annotated[Path | None, typer.Option(help="where the files go; none: data/raw/<data set>")] = None,
@@ -30,7 +49,6 @@ def fetch(
     run(dataset, output or Layout.raw(dataset.raw_name), mirror_folder())
 
 
-@app.command()
 def images(config: DatasetFile, raw: Path) -> None:
     """Download the images of the items that survive a data set's filters, and list what became of each."""
     from mmrepro.config.files import load_dataset
@@ -39,7 +57,6 @@ def images(config: DatasetFile, raw: Path) -> None:
     download_images(load_dataset(config), raw)
 
 
-@app.command()
 def prepare(config: DatasetFile, raw: Path, output: Output) -> None:
     """Clean, filter, re-index and split a data set."""
     from mmrepro.config.files import load_dataset
@@ -48,7 +65,6 @@ def prepare(config: DatasetFile, raw: Path, output: Output) -> None:
     run(load_dataset(config), raw, output)
 
 
-@app.command()
 def extract(
     config: Path,
     modality: str,
@@ -64,7 +80,6 @@ def extract(
     run(load_feature_set(config), modality, prepared, raw, output, pretrained)
 
 
-@app.command()
 def align_content(
     config: Path,
     modality: str,
@@ -87,7 +102,6 @@ def align_content(
     encode(feature_set, modality, prepared, raw, output, encoder / "encoder.pt")
 
 
-@app.command()
 def item_graph(
     config: Path,
     modality: str,
@@ -103,7 +117,6 @@ def item_graph(
     build_item_graph(load_feature_set(config), modality, features, output, prepared, raw)
 
 
-@app.command()
 def probe(prepared: Path, features: Path, modalities: list[str], output: Output) -> None:
     """Measure what features are worth without a recommender: zero-shot ranking and item-CF neighbours."""
     from mmrepro.evaluation.probe import probe as run
@@ -111,7 +124,6 @@ def probe(prepared: Path, features: Path, modalities: list[str], output: Output)
     run(prepared, features, tuple(modalities), output)
 
 
-@app.command()
 def train(
     run: Annotated[str, typer.Option(help="the run's configuration as JSON")],
     seed: Annotated[int, typer.Option()],
@@ -130,7 +142,6 @@ def train(
     start(spec, seed, prepared, features, output)
 
 
-@app.command()
 def search(
     settings: Annotated[str, typer.Option(help="the search as JSON")],
     prepared: Annotated[Path, typer.Option()],
@@ -156,7 +167,6 @@ def _check_threads(asked: int, granted: int) -> None:
         )
 
 
-@app.command()
 def select(
     trials: Annotated[list[Path], typer.Argument(help="folders of trials, in the order tried")],
     searched: Annotated[str, typer.Option(help="names of the searched parameters, comma separated")],
@@ -168,7 +178,6 @@ def select(
     run(trials, searched.split(","), output)
 
 
-@app.command()
 def measure(study: StudyFile, dataset: str, output: Output, slice: Slice = "{}") -> None:
     """Measure the lists of a study's finished runs on a data set."""
     from mmrepro.evaluation.measure import measure_study as run
@@ -180,7 +189,6 @@ def measure(study: StudyFile, dataset: str, output: Output, slice: Slice = "{}")
     run(dataset, job.settings, output / job.product.relative_to("results"))
 
 
-@app.command()
 def tables(study: StudyFile, output: Output, slice: Slice = "{}") -> None:
     """Build a study's tables from the runs that exist; holes are marked."""
     from mmrepro.reporting.build import build_tables
@@ -189,7 +197,6 @@ def tables(study: StudyFile, output: Output, slice: Slice = "{}") -> None:
     build_tables(plan, output / plan.name)
 
 
-@app.command()
 def page(study: StudyFile, output: Output, slice: Slice = "{}") -> None:
     """Build a study's page from its tables and runs: one HTML file, which opens from disk."""
     from mmrepro.reporting.page.build import build_page
@@ -198,7 +205,6 @@ def page(study: StudyFile, output: Output, slice: Slice = "{}") -> None:
     build_page(plan, study, output / plan.name / "report/index.html")
 
 
-@app.command()
 def track(
     study: StudyFile,
     slice: Slice = "{}",
@@ -222,4 +228,10 @@ def track(
 
 
 for command in (*COMMANDS, *SERVING):
-    app.command()(command)
+    app.command(rich_help_panel=PEOPLE)(command)
+STAGES = (
+    fetch, images, prepare, extract, align_content, item_graph, probe, train, search, select, measure, tables, page,
+    track,
+)  # fmt: skip
+for stage in STAGES:
+    app.command(rich_help_panel=WORKFLOW)(stage)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src/mmrepro"
 FROM_THE_TOP = (
-    "__main__", "cli", "housekeeping", "reporting", "training", "evaluation", "features", "models", "datasets", "study",
+    "__main__", "cli", "serving", "library", "housekeeping", "reporting", "training", "evaluation", "features", "models", "datasets", "study",
     "ops", "runtime", "config", "records", "columns", "errors",
 )  # fmt: skip
 

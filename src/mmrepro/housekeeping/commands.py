@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,14 @@ def study_path(value: Path) -> Path:
     )
 
 
+def results_folder(value: Path) -> Path:
+    """Return the folder of a study's results given by its name: of its runs here, else as it is committed."""
+    if value.parent != Path() or value.is_dir():
+        return value
+    places = [Path("results") / value, Path("results/reference") / value]
+    return next((place for place in places if (place / "summary.json").is_file()), places[0])
+
+
 def dataset_path(value: Path) -> Path:
     """Return the file of a data set given by its name; a path stays as it is."""
     return value if value.suffix else Path("config/datasets") / f"{value}.yaml"
@@ -32,6 +41,8 @@ DatasetFile = Annotated[
     Path, typer.Argument(metavar="DATASET", help="a data set's name, or its file", callback=dataset_path)
 ]
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="a study's name, or its file", callback=study_path)]
+
+Json = Annotated[bool, typer.Option("--json", help="for programs")]
 
 Column = Annotated[str | None, typer.Option(help="a column's name, where the guess is wrong")]
 
@@ -46,11 +57,15 @@ def resolved(study: Path, slice: str = "{}") -> Plan:
     return plan_of_file(study, **from_json(slice, "--slice"))
 
 
-def status(study: StudyFile) -> None:
-    """Show what is done, running, failed and left."""
-    from mmrepro.housekeeping.status import status as describe
+def status(study: StudyFile, json: Json = False) -> None:
+    """Show what is done, running, failed and left, and how long the rest may take."""
+    from json import dumps
 
-    print(visible(describe(resolved(study), Path())))
+    from mmrepro.housekeeping.status import status as describe
+    from mmrepro.housekeeping.status import status_data
+
+    plan = resolved(study)
+    print(dumps(status_data(plan), indent=2) if json else visible(describe(plan, Path())))
 
 
 def doctor(
@@ -121,12 +136,21 @@ def restore(study: StudyFile) -> None:
 
 
 def show(
-    folder: Annotated[Path, typer.Argument(help="a folder of results, such as results/reference/posters")],
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY", help="a study's name, or a folder such as results/reference/posters")
+    ],
 ) -> None:
-    """Print a folder's main table; says STALE when the code has changed since."""
+    """Print a study's main table, of its runs here or else as it is committed; says STALE when the code has changed."""
     from mmrepro.housekeeping.publish import show as describe
 
-    print(visible(describe(folder)))
+    text = visible(describe(results_folder(study)))
+    if not sys.stdout.isatty():
+        print(text)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(text))
 
 
 def trace(

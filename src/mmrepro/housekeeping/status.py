@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
 from mmrepro.config.run import RunSpec
+from mmrepro.housekeeping.pace import Left, left_of, seconds_of
+from mmrepro.housekeeping.screen import STOPPED, duration, last_lines
 from mmrepro.reporting.escape import one_line
 from mmrepro.reporting.records import job_record, prepared_hash
 from mmrepro.study.kinds import KINDS
@@ -18,7 +20,6 @@ from mmrepro.study.plan import Job, Plan
 
 State = Literal["done", "running", "failed", "left"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "left")
-LOG_LINES = 5
 NO_ESTIMATE = "no estimate yet"
 
 
@@ -39,16 +40,28 @@ class Progress:
     seconds: float | None = None
 
     @property
-    def alike(self) -> tuple[tuple[str, ...], ...]:
-        """Jobs that share a key take about as long; the closest likeness first."""
-        labels = self.job.labels
-        what = (labels["model"],) if "model" in labels else tuple(labels.get(k, "") for k in ("features", "modality"))
-        return ((*what, labels.get("dataset", "")), what)
-
-    @property
     def trainings(self) -> int:
         """How many trainings it makes at most."""
         return int(self.job.settings["budget"]) if self.job.of_kind.sequential else 1
+
+
+def status_data(plan: Plan, root: Path = Path()) -> dict[str, Any]:
+    """Return what `status` tells, for programs.
+
+    Returns
+    -------
+    dict
+        `study`; `jobs`, kind -> state -> number; `seconds_left` (None where there is no estimate) and `jobs_at_once`;
+        `running` and `failed`, the products.
+    """
+    jobs = [_progress(job, root) for job in plan.jobs]
+    counts: dict[str, dict[str, int]] = {}
+    for progress in jobs:
+        of_kind = counts.setdefault(progress.job.kind, dict.fromkeys(STATES, 0))
+        of_kind[progress.state] += 1
+    left = _left(jobs, root)
+    named = {s: [p.job.product.as_posix() for p in jobs if p.state == s] for s in ("running", "failed")}
+    return {"study": plan.name, "jobs": counts, "seconds_left": left.wall, "jobs_at_once": left.at_once, **named}
 
 
 def status(plan: Plan, root: Path = Path()) -> str:
@@ -64,8 +77,9 @@ def status(plan: Plan, root: Path = Path()) -> str:
     Returns
     -------
     str
-        A table of counts, an estimate of the remaining job time (from the mean wall time of finished jobs of the same
-        model or encoder and data set, else of the same model or encoder), and the last log lines of each failed job.
+        A table of counts, an estimate of the time left (from the mean time of finished jobs of the same model or
+        encoder and data set, else of the same model or encoder, else from what was planned, scaled by what finished
+        jobs took; and from how many ran at once lately), and the last log lines of each failed job.
 
     Raises
     ------
@@ -73,18 +87,19 @@ def status(plan: Plan, root: Path = Path()) -> str:
         When a job's record cannot be read.
     """
     jobs = [_progress(job, root) for job in plan.jobs]
-    lines = [f"{plan.study.study}: {one_line(plan.study.title)}", *_counts(jobs), _estimate(jobs)]
+    lines = [f"{plan.study.study}: {one_line(plan.study.title)}", *_counts(jobs), _estimate(jobs, root)]
     for state in ("running", "failed"):
         for found in jobs:
             if found.state == state:
                 lines.append(f"{state}: {found.job.product.as_posix()}")
-                lines += [f"    {line}" for line in _last_lines(root / found.job.log)] if state == "failed" else []
+                lines += [f"    {line}" for line in last_lines(root / found.job.log)] if state == "failed" else []
     return "\n".join(lines)
 
 
 def _progress(job: Job, root: Path) -> Progress:
     if not job.of_kind.records:
-        return Progress(job, _state(job, root, (root / job.product).is_file()))
+        there = (root / job.product).is_file()
+        return Progress(job, _state(job, root, there), seconds_of(job, None, root) if there else None)
     record = job_record(job, root)
     here = prepared_hash(job.labels["dataset"], root) if "dataset" in job.labels else None
     made_of = (record or {}).get("data", {}).get("interactions")
@@ -93,18 +108,17 @@ def _progress(job: Job, root: Path) -> Progress:
     state = _state(job, root, record is not None)
     if state == "failed" and (root / job.product).exists():
         state = "left"  # its search has another winner now: nothing failed
-    seconds = (record or {}).get("wall_seconds")
-    return Progress(job, state, None if seconds is None else float(seconds))
+    return Progress(job, state, seconds_of(job, record, root) if record is not None else None)
 
 
 def _state(job: Job, root: Path, done: bool) -> State:
-    """Failed is what left something in its log and is neither done nor held by a living process."""
+    """Failed is what left something in its log, was not asked to end, is not done, and no living process holds."""
     if done:
         return "done"
     if any(_is_locked(folder / ".lock") for folder in _locked_folders(job, root)):
         return "running"
-    log = root / job.log
-    return "failed" if log.is_file() and log.stat().st_size else "left"
+    said = last_lines(root / job.log)
+    return "failed" if said and said[-1] != STOPPED else "left"
 
 
 def _locked_folders(job: Job, root: Path) -> list[Path]:
@@ -136,38 +150,23 @@ def _counts(jobs: Sequence[Progress]) -> list[str]:
     return lines
 
 
-def _estimate(jobs: Sequence[Progress]) -> str:
-    """Sum of the expected wall times of the trainings, pre-trainings and probes that are not done."""
-    times: dict[tuple[str, ...], list[float]] = {}
-    for progress in jobs:
-        if progress.seconds is not None:
-            for key in progress.alike:
-                times.setdefault(key, []).append(progress.seconds)
-    long = [p for p in jobs if p.job.of_kind.records or p.job.of_kind.sequential]
-    waiting = [progress for progress in long if progress.state != "done"]
-    if not waiting:
+def _left(jobs: Sequence[Progress], root: Path) -> Left:
+    done = [(progress.job, progress.seconds) for progress in jobs if progress.state == "done"]
+    waiting = [(progress.job, progress.trainings) for progress in jobs if progress.state != "done"]
+    return left_of(done, waiting, root)
+
+
+def _estimate(jobs: Sequence[Progress], root: Path) -> str:
+    """How long the jobs that are not done may take, by those that are."""
+    if all(progress.state == "done" for progress in jobs if _is_long(progress.job)):
         return "nothing is left to train or to probe"
-    total, unknown = 0.0, 0
-    for progress in waiting:
-        found = next((times[key] for key in progress.alike if key in times), None)
-        if found is None:
-            unknown += 1
-        else:
-            total += progress.trainings * sum(found) / len(found)
-    if unknown == len(waiting):
+    left = _left(jobs, root)
+    if left.wall is None:
         return f"remaining: {NO_ESTIMATE}"
-    rest = f", and {unknown} jobs with {NO_ESTIMATE}" if unknown else ""
-    return f"remaining: about {_duration(total)}, one job after another{rest}"
+    pace = f"{left.at_once:.1f} jobs at once, as lately" if left.at_once > 1.05 else "one job after another"
+    rest = f", and {left.unknown} jobs with {NO_ESTIMATE}" if left.unknown else ""
+    return f"remaining: about {duration(left.wall)}, {pace}{rest}"
 
 
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _last_lines(path: Path) -> list[str]:
-    # a progress bar redraws its line with carriage returns: only what stands there last counts
-    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in path.read_text(errors="replace").splitlines()]
-    return [line for line in lines if line][-LOG_LINES:]
+def _is_long(job: Job) -> bool:
+    return bool(job.of_kind.records) or job.of_kind.sequential

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmrepro.housekeeping.commands import study_path
+from mmrepro.housekeeping.commands import Json, study_path
 from mmrepro.reporting.escape import visible
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ Project = Annotated[
 
 def runs(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="a study's name or file")], project: Project = None,
-    json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    json: Json = False,
 ) -> None:  # fmt: skip
     """List a study's runs by name, with what they reach on test and where they lie."""
     from mmrepro.library.project import project_folder, working_in
