@@ -40,6 +40,8 @@ def test_imports_run_downward() -> None:
     for module, targets in imports().items():
         for target in targets:
             here, there = module.partition(".")[0], target.partition(".")[0]
+            if "__init__" in (here, there) or not here or not there:
+                continue  # the root offers the library by name, and imports it when it is asked for
             assert here == there or floor[here] < floor[there], f"{module} imports {target}, which is above it"
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,8 @@ from mmrepro.columns import TEST, TRAIN, Columns
 from mmrepro.config.dataset import DatasetConfig, Split
 from mmrepro.config.files import validate
 from mmrepro.datasets.filters import k_core
-from mmrepro.datasets.guesses import (
-    Table,
-    are_pictures,
-    are_words,
-    has_markup,
-    looks_like,
-    named,
-    shared_keys,
-    time_format,
-)
+from mmrepro.datasets.guessed_options import Guess, guess_options
+from mmrepro.datasets.guesses import Table
 from mmrepro.datasets.mirror import OWN_FILES
 from mmrepro.datasets.raw import RawDataset
 from mmrepro.datasets.readers.tabular import read
@@ -44,28 +36,6 @@ NEEDED = 3
 """Items that a user must have for one to be held out for validation and one for test."""
 MODELS = ("popularity", "itemknn", "ease", "bpr", "lightgcn")
 CONTENT_MODELS = ("vbpr", "freedom", "cm3")
-OPTIONS = {"user": "user_column", "item": "item_column", "time": "timestamp_column", "rating": "rating_column"}
-
-
-@dataclass
-class Guess:
-    """What is taken for what, and why.
-
-    Attributes
-    ----------
-    options
-        Of the reader `tabular`.
-    said
-        A line for each guess.
-    """
-
-    options: dict[str, Any] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
-
-    def note(self, option: str, value: Any, why: str) -> None:
-        """Take a value for an option."""
-        self.options[option] = value
-        self.said.append(f"{option}: {value}  ({why})")
 
 
 def init(
@@ -99,7 +69,7 @@ def init(
         For a name that is taken, files that are no tables, or columns that cannot be told, with the option that tells.
     """
     _check_name(name, root)
-    guess = _guess(Table.read(interactions), Table.read(items) if items else None, images, given)
+    guess = guess_options(Table.read(interactions), Table.read(items) if items else None, images, given)
     sources = [path for path in (interactions, items, images) if path is not None]
     place = root / OWN_FILES / name
     config = _dataset(name, [path.name for path in sources], [path for path in sources if path.is_dir()], guess)
@@ -134,109 +104,6 @@ def _check_name(name: str, root: Path) -> None:
     taken = [kind for kind in ("datasets", "features", "studies") if (root / f"config/{kind}/{name}.yaml").exists()]
     if taken:
         raise MmreproError(f"config/{taken[0]}/{name}.yaml: is there already; remove it, or choose another name")
-
-
-def _guess(interactions: Table, items: Table | None, images: Path | None, given: dict[str, str]) -> Guess:
-    guess = Guess()
-    guess.note("interactions_file", interactions.path.name, _written(interactions))
-    taken = [value for option, value in given.items() if option in OPTIONS.values()]
-    for option, value in given.items():
-        guess.note(option, value, "as told")
-    _pair(interactions, items, guess, taken)
-    for holds in ("time", "rating"):
-        option = OPTIONS[holds]
-        if option not in given and (found := named(interactions, holds, taken)) is not None:
-            guess.note(option, found, "by its name")
-            taken.append(found)
-    if "timestamp_column" in guess.options and "timestamp_format" not in given:
-        _time(interactions, guess)
-    if items is not None:
-        _contents(items, guess, given)
-    if images is not None:
-        guess.note("images_folder", images.name, "pictures named after the keys")
-    return guess
-
-
-def _written(table: Table) -> str:
-    separators = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", None: "parquet"}
-    return f"{len(table.frame)} rows, {separators[table.separator]}"
-
-
-def _pair(interactions: Table, items: Table | None, guess: Guess, taken: list[str]) -> None:
-    """User and item: by what is told, by keys that both tables share, by names."""
-    free = [name for name in interactions.columns if name not in taken]
-    if items is not None and "item_column" not in guess.options:
-        found = shared_keys(interactions, items, free)
-        if found is None:
-            raise MmreproError(
-                f"{interactions.path} and {items.path}: no two columns share half of their keys; say which with "
-                "--item-column and --key-column, or leave the table of items out"
-            )
-        column, key, loose = found
-        guess.note("item_column", column, f"its values are those of '{key}' in {items.path.name}")
-        guess.options.setdefault("key_column", key)
-        if loose:
-            guess.note("item_keys", "normalised", "the two files write keys differently, such as 0012 and 12")
-        taken.append(column)
-    for holds in ("user", "item"):
-        option = OPTIONS[holds]
-        if option in guess.options:
-            continue
-        column_named = named(interactions, holds, taken)
-        if column_named is None:
-            raise MmreproError(
-                f"{interactions.path}: which column is the {holds}? Its names are {', '.join(interactions.columns)}; "
-                f"say --{holds}-column NAME"
-            )
-        guess.note(option, column_named, "by its name")
-        taken.append(column_named)
-
-
-def _time(table: Table, guess: Guess) -> None:
-    column = guess.options["timestamp_column"]
-    form, fitting = time_format(table, column)
-    if len(fitting) > 1 and len({_day_first(one) for one in fitting}) > 1:
-        shown = " or ".join(f'"{one}"' for one in fitting[:3])
-        raise MmreproError(
-            f"{table.path}: column '{column}': '{table.values(column).iloc[0]}' can be read as {shown}; say "
-            "--timestamp-format"
-        )
-    if form is not None:
-        guess.note("timestamp_format", form, f"as '{table.values(column).iloc[0]}'")
-
-
-def _day_first(form: str) -> bool:
-    return form.index("%d") < form.index("%m") if "%m" in form else False
-
-
-def _contents(items: Table, guess: Guess, given: dict[str, str]) -> None:
-    """Title, texts and pictures of the items, and whether texts hold HTML."""
-    guess.note("items_file", items.path.name, _written(items))
-    key = guess.options.setdefault("key_column", guess.options["item_column"])
-    if key not in items.columns:
-        raise MmreproError(f"{items.path}: no column '{key}' of keys; say --key-column NAME")
-    taken = [key]
-    for option, holds, fits in (
-        ("image_column", "image", are_pictures), ("title_column", "title", are_words),
-    ):  # fmt: skip
-        if option in given:
-            taken.append(given[option])
-            continue
-        column = named(items, holds, taken)
-        if column is not None and holds == "image" and not are_pictures(items.values(column)):
-            column = None
-        why = "by its name"
-        if column is None:
-            column, why = looks_like(items, taken, fits), "by its values"
-        if column is not None:
-            guess.note(option, column, why)
-            taken.append(column)
-    title, text = guess.options.get("title_column"), named(items, "text", taken)
-    texts = [name for name in (title, text) if name is not None]
-    if text is not None:
-        guess.note("text_columns", texts, "title and description")
-    if texts and has_markup(items, texts):
-        guess.note("markup", "strip", "tags or entities of HTML stand in the texts")
 
 
 def _copy(sources: Sequence[Path], place: Path) -> bool:

@@ -17,12 +17,11 @@ from mmrepro.columns import Columns
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.measure import measure_study, write_measures
 from mmrepro.evaluation.places import measure_places, sizes_of_places
-from mmrepro.housekeeping.comparison import CLOSE, LISTS, PLACES, SHOWN, Verification, compare_files, compare_metrics
+from mmrepro.housekeeping.bands import bands_of, verdict_counts
+from mmrepro.housekeeping.comparison import CLOSE, LISTS, PLACES, Verification, compare_files, compare_metrics
 from mmrepro.housekeeping.consistency import contradictions, left_beside, watched_values
 from mmrepro.records.files import file_sha256, read_json, read_lines, read_object, read_table, write_record
 from mmrepro.reporting.build import build_tables
-from mmrepro.reporting.finished import CELL
-from mmrepro.reporting.headline import ACCURACY
 from mmrepro.reporting.page.build import build_page
 from mmrepro.reporting.trace import REFERENCE
 from mmrepro.study.layout import Layout
@@ -64,7 +63,7 @@ def verify_published(plan: Plan, folder: Path, root: Path = Path()) -> Verificat
         build_published(plan, folder, Path(name), root, found)
         if not found.stopped:
             _compare_built(plan, folder, Path(name) / Layout.study(plan.name), found)
-            found.checked += _verdicts(folder)
+            found.checked += verdict_counts(folder)
     return found
 
 
@@ -152,7 +151,7 @@ def verify_local(plan: Plan, file: Path, root: Path = Path()) -> Verification:
             build_tables(plan, built, scratch)
             _compare_built(plan, folder, built, found)
             _compare_page(plan, file, folder, built, scratch, found)
-            found.checked += [*_verdicts(folder), *_bands(plan, folder, root / REFERENCE / plan.name)]
+            found.checked += [*verdict_counts(folder), *bands_of(plan, folder, root / REFERENCE / plan.name)]
     return found
 
 
@@ -265,37 +264,6 @@ def _measure_again(
         again = (read_object(output) or {})["runs"]
         compare_metrics(f"{name}: runs.jsonl", recorded, again, PLACES, plan.study.cutoffs, found)
         found.differences += watched_values(plan, again, scratch)
-
-
-def _verdicts(folder: Path) -> Iterator[str]:
-    """How many published numbers are reproduced, by the ledger."""
-    path = folder / "tables/ledger.csv"
-    if path.is_file():
-        counts = pd.read_csv(path, dtype="str", keep_default_na=False)[Columns.VERDICT].value_counts(sort=False)
-        yield f"published numbers: {', '.join(f'{count} {verdict}' for verdict, count in sorted(counts.items()))}"
-
-
-def _bands(plan: Plan, folder: Path, published: Path) -> Iterator[str]:
-    """How many means over seeds are those of the study's publication, within what seeds do."""
-    keys = [*CELL, Columns.SPLIT, Columns.METRIC, Columns.K]
-    paths = [place / "tables/main.csv" for place in (folder, published)]
-    if not all(path.is_file() for path in paths):
-        return
-    measured = [*keys, Columns.MEAN, Columns.STD, Columns.N_SEEDS]
-    ours, theirs = (pd.read_csv(path)[measured] for path in paths)
-    both = ours.merge(theirs, on=keys, suffixes=("", "_published")).dropna(subset=[Columns.MEAN, "mean_published"])
-    both = both[both[Columns.METRIC].isin(ACCURACY)]
-    spread = both[[Columns.STD, "std_published"]].max(axis=1)
-    band = plan.study.verdict.deviations * spread * (1 / both[Columns.N_SEEDS] + 1 / both["n_seeds_published"]) ** 0.5
-    known = band.notna()
-    outside = both[known & ((both[Columns.MEAN] - both["mean_published"]).abs() > band + CLOSE)]
-    yield (
-        f"against {published}: {int(known.sum()) - len(outside)} of {int(known.sum())} means of accuracy within "
-        f"{plan.study.verdict.deviations:g} standard deviations of their difference"
-    )
-    for row in outside.head(SHOWN).to_dict("records"):
-        where = " ".join(str(row[key]) for key in keys)
-        yield f"  outside: {where}: {row[Columns.MEAN]:.4f}, published {row['mean_published']:.4f}"
 
 
 def _compare_page(plan: Plan, file: Path, folder: Path, built: Path, scratch: Path, found: Verification) -> None:
