@@ -108,6 +108,11 @@ class FilterSection(Strict):
     drop_items_without: tuple[Literal["image", "text"], ...] = Field(
         (), description="items without a usable image or text leave the data set before the k-core"
     )
+    catalogue: Literal["interacted", "described"] = Field(
+        "interacted",
+        description="described: items that the files describe keep a place also where no interaction is left of them; "
+        "models that read content can offer them, and every list is ranked among them",
+    )
 
 
 class SplitSection(Strict):

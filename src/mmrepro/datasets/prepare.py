@@ -76,6 +76,8 @@ def prepare(config: DatasetConfig, raw: Path, output: Path) -> None:
         )
     if not published:
         rows, users, items = _renumbered(rows, users, items)
+    if config.catalogue == "described":
+        items = _with_described(items, records, published, origin)
     rows = rows.take(np.lexsort([rows[name].to_numpy() for name in reversed(PAIR)])).reset_index(drop=True)
     division = split_rows(rows, config, found.time_orders_users)
     frame = _split_frame(rows, division)
@@ -164,6 +166,14 @@ def _records_of(records: pd.DataFrame, keys: pd.Index) -> pd.DataFrame:
     """Records in the order of keys; empty texts become null."""
     table = records.reindex(keys)
     return table.astype("str").replace(r"^\s*$", None, regex=True).astype("str")
+
+
+def _with_described(items: pd.Index, records: pd.DataFrame, published: bool, origin: str) -> pd.Index:
+    """Items of the interactions, then the others that the files describe, by their keys."""
+    if published:
+        raise MmreproError(f"{origin}: 'catalogue: described' would break the published numbering; leave it out")
+    others = records.index[~records.index.isin(items)].astype("str").sort_values()
+    return items.append(others)
 
 
 def _with_content(

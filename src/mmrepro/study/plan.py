@@ -248,10 +248,14 @@ class Plan:
         return {name: split for name, split in found.items() if split}
 
     @property
+    def given(self) -> tuple[str, ...]:
+        """Rows whose lists another system has made."""
+        return tuple(name for name, outside in self.study.outside.items() if is_lists(outside))
+
+    @property
     def fitted(self) -> tuple[str, ...]:
         """Models that are fitted in closed form here, which lists of other systems are not."""
-        given = {name for name, outside in self.study.outside.items() if is_lists(outside)}
-        return tuple(name for name, schema in self.schemas.items() if schema.closed_form and name not in given)
+        return tuple(name for name, schema in self.schemas.items() if schema.closed_form and name not in self.given)
 
     @property
     def switches(self) -> dict[str, tuple[str, ...]]:
