@@ -108,6 +108,8 @@ def test_a_class_is_loaded_with_what_lies_beside_it_and_again_when_it_has_change
         ("own/model.py:Other", MODEL, "no class 'Other' in it"),
         ("own/none.py:Own", MODEL, "no such file"),
         ("own/model.py:Own", "class Own:\n    pass\n", "not derived from Model"),
+        ("data/raw/toy/model.py:Own", MODEL, "not from data or elsewhere"),
+        ("../own/model.py:Own", MODEL, "not from data or elsewhere"),
         ("own/model.py:Own", "def Own(:\n", "SyntaxError while it was imported"),
         ("own/model.py:Own", "import nowhere_at_all\n", "ModuleNotFoundError while it was imported"),
     ],

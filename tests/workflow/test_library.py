@@ -154,6 +154,7 @@ def test_data_follow_their_files(project: Path) -> None:
         (lambda data: mmrepro.train("lightgcn", data, n_layer=2), "no parameter 'n_layer'; did you mean 'n_layers'"),
         (lambda data: mmrepro.train("vbpr", Data(data.dataset, None, data.folder)), "load the data with `features=`"),
         (lambda data: mmrepro.train("/elsewhere/a.py:A", data), "models of one's own lie in the project"),
+        (lambda data: mmrepro.train("lists/theirs.csv", data), "measure lists with `evaluate`"),
         (lambda data: mmrepro.load("mini-bby", folder=data.folder), "did you mean 'mini-baby'"),
         (lambda data: mmrepro.load("/tmp/mini-baby.yaml", folder=data.folder), "where the workflow looks for it"),
         (lambda data: mmrepro.load("mini-baby", folder="/"), "no project of mmrepro"),

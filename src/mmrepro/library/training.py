@@ -167,6 +167,10 @@ def _reference(model: str | Path, folder: Path) -> str:
     text = str(model)
     path, separator, name = text.partition(":")
     if not separator:
+        if Path(text).suffix:
+            raise MmreproError(
+                f"{text}: no model; name one, or `folder/file.py:Class`, and measure lists with `evaluate`"
+            )
         return text
     if Path(path).is_absolute():
         if not Path(path).is_relative_to(folder):

@@ -27,6 +27,11 @@ def load_class(outside: str) -> type:
         When there is no such file or class, or the file cannot be run.
     """
     path, _, name = outside.partition(":")
+    first = Path(path).parts[:1]
+    if Path(path).is_absolute() or ".." in Path(path).parts or first in (("data",), ("results",)):
+        raise MmreproError(
+            f"{path}: a class is imported from the project's own files, not from data or elsewhere; move it"
+        )
     module = _module(Path(path))
     found = vars(module).get(name)
     if not isinstance(found, type):
