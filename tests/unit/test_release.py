@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from snakemake.persistence.file import FilePersistence
 
 from mmrepro.errors import MmreproError
-from mmrepro.housekeeping.release import METADATA, RECORD, _read_record, _record_file, restore, track_raw
+from mmrepro.housekeeping.release import RECORD, _read_record, restore, track_raw
+from mmrepro.housekeeping.workflow_records import METADATA
+from mmrepro.housekeeping.workflow_records import _file as _record_file
 from mmrepro.records.files import file_sha256
 from mmrepro.study.resolve import plan_of_file
 

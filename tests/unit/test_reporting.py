@@ -70,6 +70,7 @@ def test_a_study_without_comparisons_probes_and_encoders_has_no_such_tables(tmp_
     tables = {
         "main",
         "beyond_accuracy",
+        "deployment",
         "data_report",
         "datasets",
         "ledger",

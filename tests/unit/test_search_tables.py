@@ -20,7 +20,7 @@ from mmrepro.study.products import table_files
 SEARCH_FIGURE = Path("figures/search.svg")
 
 
-def test_times_stand_in_the_cost_table_and_nowhere_else(whole: Path) -> None:
+def test_times_stand_where_cost_is_told_or_weighed_and_nowhere_else(whole: Path) -> None:
     folder = build_hand_made(whole)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for path in whole.glob("results/runs/**/run.json"):
@@ -28,7 +28,7 @@ def test_times_stand_in_the_cost_table_and_nowhere_else(whole: Path) -> None:
         path.write_text(json.dumps(record | {"wall_seconds": 7200.0, "peak_memory_mb": 1.0, "git": {"commit": "x"}}))
     build_hand_made(whole)
     changed = {path.name for path, content in before.items() if path.read_bytes() != content}
-    assert changed == {"cost.csv", "cost.md"}
+    assert changed == {"cost.csv", "cost.md", "deployment.csv", "deployment.md"}
     cost = pd.read_csv(folder / "tables/cost.csv")
     assert cost["wall_hours"].tolist() == [4.0, 4.0, 2.0] * 2  # two seeds of two hours; popularity has one
 

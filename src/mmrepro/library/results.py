@@ -13,6 +13,7 @@ import pandas as pd
 from mmrepro.columns import TEST, VALID, Columns
 from mmrepro.config.base import nearest
 from mmrepro.config.protocol import Protocol, ProtocolConfig
+from mmrepro.config.run import WATCH
 from mmrepro.datasets.interactions import PreparedDataset, load_items, load_users
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator
@@ -81,7 +82,7 @@ class Results:
             frames.append(pd.DataFrame({Columns.SPLIT: split, Columns.USER: known, **columns}))
         return pd.concat(frames, ignore_index=True)
 
-    def compare(self, other: Results, metric: str = "recall_at_20", split: str = TEST) -> Comparison:
+    def compare(self, other: Results, metric: str = WATCH, split: str = TEST) -> Comparison:
         """Compare with other results on the same data, paired over users, as the tables do.
 
         Parameters

@@ -157,8 +157,11 @@ def _folder(
     from mmrepro.reporting.runs import Wanted, find_run
     from mmrepro.training.refit import refitted
 
-    if (Path(study) / "run.json").is_file():
-        return Path(study).absolute()
+    path = Path(study)
+    if (path / "run.json").is_file():
+        return path.absolute()
+    if len(path.parts) > 1 and not path.suffix and not (root / path / "run.json").is_file():
+        raise MmreproError(f"{study}: no run.json there; name a study, or the folder of a finished run")
     file = _study_file(study, root)
     with working_in(root):
         if (Path(study) / "run.json").is_file():

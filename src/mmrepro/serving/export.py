@@ -29,7 +29,6 @@ VECTORS, ITEMS, USERS, CARD, RECORD = (
     "run.json",
 )
 CUTOFFS = (10, 20)
-CARD_METRICS = ("recall", "ndcg", "coverage")
 
 
 def export(folder: Path, output: Path, root: Path = Path()) -> str:
@@ -131,7 +130,7 @@ def _card(folder: Path, record: Mapping[str, Any], dataset: PreparedDataset, out
 def _measures(folder: Path, record: Mapping[str, Any], dataset: PreparedDataset) -> list[str]:
     if record.get("purpose") == "serving":
         return ["None: nothing was left to measure it by. Its final run says how good these settings are."]
-    chosen = [metric for metric in METRICS if metric.name in CARD_METRICS]
+    chosen = [metric for metric in METRICS if metric.headline or not metric.per_user]
     measured = {split: means_of(values_of(lists, CUTOFFS, chosen)) for split, lists in load_lists(dataset, folder)}
     frame = pd.DataFrame(measured)[[TEST]] if TEST in measured else pd.DataFrame()
     return ["| metric | test |", "| --- | --- |", *(f"| {n} | {v:.4f} |" for n, v in frame[TEST].dropna().items())]
