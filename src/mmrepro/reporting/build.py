@@ -23,8 +23,8 @@ def build_tables(plan: Plan, folder: Path, root: Path = Path(), current_code: Ma
     """Write all tables of a study, its figures and its summary to a folder.
 
     Each module of `reporting/tables` yields what its `PRODUCT` names, each of `reporting/figures` draws it. Every file
-    but `cost.*` and `deployment.*`, and the seconds of `search.csv`, is a function of data, code and seeds: building twice gives the same
-    bytes.
+    but `cost.*` and `deployment.*`, and the seconds of `search.csv`, is a function of data, code and seeds: building
+    twice gives the same bytes.
 
     Parameters
     ----------
