@@ -24,13 +24,15 @@ from mmrepro.datasets.numbering import numbered
 from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset
 from mmrepro.datasets.readers import load_reader
 from mmrepro.datasets.remarks import remarks_on
-from mmrepro.datasets.splits import Division, split_rows
+from mmrepro.datasets.splits import Division, split_rows, would_test
 from mmrepro.datasets.statistics import Findings, count, count_copies, prepared_statistics
 from mmrepro.datasets.times import in_seconds
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import remove_leftovers
 
 NO_IMAGE = "no image"
+OWN = "tabular"
+"""Reader of somebody's own tables."""
 
 
 def prepare(config: DatasetConfig, raw: Path, output: Path) -> None:
@@ -87,6 +89,8 @@ def prepare(config: DatasetConfig, raw: Path, output: Path) -> None:
     item_table = _item_table(records, items)
     statistics = prepared_statistics(config.dataset, frame, kept, users, item_table, steps, found, copies)
     statistics["decided_by_ties"] = division.decided_by_ties
+    if config.reader == OWN:  # of the others, the literature says how they are split
+        statistics["split"] = {"kind": config.split.kind, "would": would_test(rows, config, found.time_orders_users)}
     for note in remarks_on(statistics):
         print(f"{origin}: {note}", file=sys.stderr)
     user_table = pd.DataFrame({Columns.KEY: np.asarray(users)}, index=_numbers(users, Columns.USER))

@@ -34,6 +34,7 @@ def remarks_on(statistics: Mapping[str, Any]) -> list[str]:
         *_copies(statistics),
         *_keys(statistics),
         *_times(statistics),
+        *_split(statistics),
         *_items(statistics),
     ]
 
@@ -89,6 +90,18 @@ def _times(statistics: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"for {statistics['decided_by_ties']} of {statistics['n_users']} users ({share:.0%}) a draw among "
             "interactions at the same time decided what is held out"
+        )
+
+
+def _split(statistics: Mapping[str, Any]) -> Iterator[str]:
+    """What a rule by time would do with files that have times, where a draw splits them."""
+    split = statistics.get("split") or {}
+    by_time = next((kind for kind in split.get("would", {}) if kind != "random-per-user"), None)
+    if split.get("kind") == "random-per-user" and by_time is not None:
+        ours, other = split["would"]["random-per-user"], split["would"][by_time]
+        yield (
+            f"the files have times, and a draw splits them (random-per-user, {ours['tested']} users tested): "
+            f"'{statistics['dataset']}--{by_time}' tests what came last of {other['tested']} users"
         )
 
 

@@ -21,11 +21,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mmrepro.columns import SPLITS, TRAIN, Columns
+from mmrepro.columns import SPLITS, TEST, TRAIN, Columns
 from mmrepro.config.dataset import DatasetConfig, Split
 from mmrepro.errors import MmreproError
 
 SPLIT_TYPE = pd.CategoricalDtype(list(SPLITS))
+RULES = ("time-per-user", "leave-one-out", "global-time", "random-per-user")
+"""Rules by which interactions can be split, those that look at times first."""
 TRAIN_CODE, VALID_CODE, TEST_CODE = np.arange(len(SPLITS), dtype=np.int8)
 
 
@@ -84,6 +86,23 @@ def split_rows(frame: pd.DataFrame, config: DatasetConfig, time_orders_users: bo
             f"time or holdout {config.split.holdout} is too small; raise holdout or choose another split.kind"
         )
     return Division(labels, ties)
+
+
+def would_test(frame: pd.DataFrame, config: DatasetConfig, time_orders_users: bool = True) -> dict[str, dict[str, int]]:
+    """Return what each rule that the files allow would do: the users that it tests, the interactions that it trains on.
+
+    Parameters are those of `split_rows`; the rule of the data set is one of them.
+    """
+    found = {}
+    for kind in RULES:
+        other = config.model_copy(update={"split": config.split.model_copy(update={"kind": kind})})
+        try:
+            labels = split_rows(frame, other, time_orders_users).splits.to_numpy()
+        except MmreproError:
+            continue
+        tested = frame.loc[labels == TEST, Columns.USER].nunique()
+        found[kind] = {"tested": int(tested), "trained": int((labels == TRAIN).sum())}
+    return found
 
 
 def _check_times(frame: pd.DataFrame, config: DatasetConfig, time_orders_users: bool, origin: str) -> None:

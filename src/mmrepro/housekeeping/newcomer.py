@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from mmrepro.columns import TEST, TRAIN, Columns
+from mmrepro.columns import Columns
 from mmrepro.config.dataset import DatasetConfig, Split
 from mmrepro.config.files import validate
 from mmrepro.datasets.filters import k_core
@@ -24,14 +24,13 @@ from mmrepro.datasets.guesses import Table
 from mmrepro.datasets.mirror import OWN_FILES
 from mmrepro.datasets.raw import RawDataset
 from mmrepro.datasets.readers.tabular import read
-from mmrepro.datasets.splits import split_rows
+from mmrepro.datasets.splits import would_test
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import write_text
 
 CORES = (5, 3, 2, 0)
 KEPT = 0.5
 """Share of the interactions that a filter may not go below."""
-RULES = ("time-per-user", "leave-one-out", "global-time", "random-per-user")
 NEEDED = 3
 """Items that a user must have for one to be held out for validation and one for test."""
 MODELS = ("popularity", "itemknn", "ease", "bpr", "lightgcn")
@@ -168,19 +167,13 @@ def _splits(data: RawDataset, config: dict[str, Any]) -> Splits:
     kept = k_core(rows, core) if core else rows
     codes = {name: pd.factorize(kept[name])[0].astype(np.int32) for name in (Columns.USER, Columns.ITEM)}
     numbered = kept.assign(**codes)
-    timed = Columns.TIMESTAMP in numbered
     said, chosen = [f"k_core: {core}  (keeps {len(kept)} of {len(rows)} pairs)"], ""
-    for rule in RULES if timed else RULES[-1:]:
-        split = validate(DatasetConfig, {**config, "split": {"kind": rule}}, "split")
-        try:
-            labels = split_rows(numbered, split).splits
-        except MmreproError:
-            continue
-        tested = numbered.loc[(labels == TEST).to_numpy(), Columns.USER].nunique()
-        trained = int((labels == TRAIN).sum())
+    for rule, does in would_test(numbered, validate(DatasetConfig, config, config["dataset"])).items():
         chosen = chosen or rule
         taken = "taken" if rule == chosen else f"as data set {config['dataset']}--{rule}"
-        said.append(f"split {rule}: {tested} users tested, {trained} interactions to train on  ({taken})")
+        said.append(
+            f"split {rule}: {does['tested']} users tested, {does['trained']} interactions to train on  ({taken})"
+        )
     longest = int(numbered[Columns.USER].value_counts().max())
     if longest < NEEDED:
         said.append(

@@ -72,6 +72,10 @@ def rows_of(statistics: Mapping[str, Any]) -> Iterator[Row]:
         if before["interactions"] != after["interactions"]:
             yield f"rows left after: {after['step']}", after["interactions"], ""
     yield from ((f"rows of {split}", count, "") for split, count in statistics["interactions"].items())
+    split = statistics.get("split") or {}
+    for kind, does in split.get("would", {}).items():
+        taken = "the rule taken" if kind == split["kind"] else f"as {statistics['dataset']}--{kind}"
+        yield f"users tested if split {kind}", does["tested"], f"{does['trained']} rows to train on; {taken}"
     yield "users", statistics["n_users"], ""
     yield "items", statistics["n_items"], ""
     times = statistics["times"]
