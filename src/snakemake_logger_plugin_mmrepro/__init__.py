@@ -18,7 +18,16 @@ from mmrepro.housekeeping.screen import Screen
 EVERY = 60.0
 """Seconds after which a log is told of the jobs that still run."""
 INTERRUPTED = "Terminating processes on user request"
-HIDDEN = ("Using workflow specific profile", "Building DAG", "Complete log", "host:", "Job stats", "Select jobs")
+HIDDEN = (
+    "RuleException",
+    "CalledProcessError",
+    "Using workflow specific profile",
+    "Building DAG",
+    "Complete log",
+    "host:",
+    "Job stats",
+    "Select jobs",
+)
 """Beginnings of messages that say nothing to a user."""
 
 

@@ -106,11 +106,47 @@ def test_a_name_that_is_taken_or_no_name_is_refused(tmp_path: Path) -> None:
             init(name, files[0], None, None, tmp_path, {})
 
 
-def test_too_few_interactions_are_said(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "files", "user,item\n" + "".join(f"u{n},i{n % 3}\nu{n},i{(n + 1) % 3}\n" for n in range(30))
-    )
-    assert "nobody can be tested: no user has more than 2 items, and 3 are needed" in begun(tmp_path, [path])
+def test_too_few_interactions_are_refused(tmp_path: Path) -> None:
+    rows = "".join(f"u{n},i{n % 3}\nu{n},i{(n + 1) % 3}\n" for n in range(30))
+    path = write(tmp_path / "files", "user,item\n" + rows)
+    with pytest.raises(MmreproError, match="nobody can be tested: no user has more than 2 items, and 3 are needed"):
+        begun(tmp_path, [path])
+    assert not (tmp_path / "data/mirror/shop").exists()
+
+
+def test_a_day_of_the_month_is_no_time_and_what_is_not_used_is_said(tmp_path: Path) -> None:
+    rows = "".join(f"u{user},i{item},{1 + item % 12},{1 + user % 28}\n" for user, item in pairs())
+    said = begun(tmp_path, [write(tmp_path / "files", "user,item,month,day\n" + rows)])
+    assert "timestamp_column" not in written(tmp_path)["options"]
+    assert "not used of orders.csv: month, day" in said
+
+
+def test_two_columns_that_say_when_are_asked_about(tmp_path: Path) -> None:
+    rows = "".join(f"u{user},i{item},2024-03-01,2024-03-0{1 + item % 9}\n" for user, item in pairs())
+    path = write(tmp_path / "files", "user,item,event_time,order_date\n" + rows)
+    with pytest.raises(MmreproError, match="both say when; say which with --timestamp-column"):
+        begun(tmp_path, [path])
+
+
+def test_of_columns_that_hold_the_same_keys_the_one_so_called_is_taken(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    orders = write(folder, "user,quantity,product\n" + "".join(f"u{u},{1 + i % 3},{1 + i}\n" for u, i in pairs()))
+    items = write(folder, "id,name\n" + "".join(f"{1 + i},a thing {i}\n" for i in range(24)), "items.csv")
+    begun(tmp_path, [orders, items])
+    assert written(tmp_path)["options"]["item_column"] == "product"
+
+
+def test_one_column_cannot_be_both(tmp_path: Path) -> None:
+    path = write(tmp_path / "files", "visitor,thing\n" + "".join(f"u{u},i{i}\n" for u, i in pairs()))
+    with pytest.raises(MmreproError, match="'visitor' cannot be user and item"):
+        begun(tmp_path, [path], user_column="visitor", item_column="visitor")
+
+
+def test_wrong_columns_are_known_by_how_few_pairs_they_make(tmp_path: Path) -> None:
+    rows = "".join(f"{n % 2},{n % 5},{n}\n" for n in range(2000))
+    path = write(tmp_path / "files", "a,b,c\n" + rows)
+    with pytest.raises(MmreproError, match="2000 rows are 10 pairs of user and item only"):
+        begun(tmp_path, [path], user_column="a", item_column="b")
 
 
 def test_rows_added_to_the_file_are_seen(tmp_path: Path) -> None:
@@ -124,11 +160,16 @@ def test_rows_added_to_the_file_are_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "holds", "found"),
     [
-        (["item_id", "userId"], "user", "userId"), (["CustomerName", "customer"], "user", "customer"),
-        (["updated", "date"], "time", "date"), (["username"], "user", None), (["noted", "note"], "rating", "note"),
+        (["item_id", "userId"], "user", ["userId"]), (["CustomerName", "customer"], "user", ["customer"]),
+        (["updated", "date"], "time", ["date"]), (["username"], "user", []), (["noted", "note"], "rating", ["note"]),
+        (["session_id", "user_agent", "buyer"], "user", ["buyer", "session_id"]),
+        (["item_price", "sku", "item_count"], "item", ["sku"]), (["user_name", "uid"], "user", ["uid"]),
+        (["customer_type", "cust_no"], "user", ["cust_no"]), (["item_category", "article_no"], "item", ["article_no"]),
+        (["last_update_time", "order_date"], "time", ["order_date"]), (["birth_date", "ts"], "time", ["ts"]),
+        (["delivery_time", "ordered_on"], "time", ["ordered_on"]), (["Bestelldatum"], "time", ["Bestelldatum"]),
     ],
 )  # fmt: skip
-def test_columns_are_known_by_whole_words(tmp_path: Path, columns: list[str], holds: str, found: str | None) -> None:
+def test_columns_are_known_by_whole_words(tmp_path: Path, columns: list[str], holds: str, found: list[str]) -> None:
     table = Table(tmp_path, pd.DataFrame({name: ["1"] for name in columns}), ",")
     assert named(table, holds) == found
 

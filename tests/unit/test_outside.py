@@ -102,6 +102,16 @@ def test_a_class_is_loaded_with_what_lies_beside_it_and_again_when_it_has_change
     assert model_class("own", "own/model.py:Own") is not first
 
 
+def test_what_lies_beside_a_class_is_read_anew_and_never_another_folders(project: Path) -> None:
+    first = model_class("own", "own/model.py:Own")
+    write(project / "own/layers.py", "FACTOR = 5\n")
+    assert model_class("own", "own/model.py:Own").factor(None) == 5 and first.factor(None) == 2
+    write(project / "other/model.py", MODEL)
+    write(project / "other/layers.py", "FACTOR = 7\n")
+    assert model_class("own", "other/model.py:Own").factor(None) == 7
+    assert model_class("own", "own/model.py:Own").factor(None) == 5
+
+
 @pytest.mark.parametrize(
     ("outside", "text", "message"),
     [
@@ -215,6 +225,7 @@ def test_objects_a_line_are_read_like_text(prepared: Path) -> None:
         ("user,item,score\na,r,1\na,r,2\n", "item 'r' twice for user 'a'"),
         ("user,item,score\na,r,high\n", "line 2"),
         ("user,item,score\na,r,nan\n", "line 2"),
+        ("user,item,score\na,r,inf\n", "line 2"),
         ("user,item,score,split\na,r,1,train\n", "split 'train'; valid are valid, test"),
         ("user,item,score,split\na,q,1,valid\n", "no rows for test"),
         ("user,item,score\n", "no rows"),

@@ -103,5 +103,5 @@ def test_the_advice_of_a_message_mends_what_it_names(checkout: Checkout, name: s
 def test_in_the_end_everything_is_as_it_was(checkout: Checkout, finished: Checkout) -> None:
     assert checkout.snakemake("--quiet", "rules").returncode == 0 and checkout.planned() == []
     for table in (finished.folder / "results/smoke/tables").glob("*.md"):
-        if table.stem != "cost":
+        if table.stem not in ("cost", "deployment"):  # whose times are those of this machine and hour
             assert (checkout.folder / "results/smoke/tables" / table.name).read_text() == table.read_text()

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from mmrepro.datasets.guesses import (
     Table,
     are_pictures,
+    are_times,
     are_words,
     has_markup,
     looks_like,
@@ -65,11 +68,25 @@ def guess_options(interactions: Table, items: Table | None, images: Path | None,
     for option, value in given.items():
         guess.note(option, value, "as told")
     _pair(interactions, items, guess, taken)
+    if guess.options["user_column"] == guess.options["item_column"]:
+        raise MmreproError(
+            f"{interactions.path}: '{guess.options['item_column']}' cannot be user and item; name another"
+        )
     for holds in ("time", "rating"):
         option = OPTIONS[holds]
-        if option not in given and (found := named(interactions, holds, taken)) is not None:
-            guess.note(option, found, "by its name")
-            taken.append(found)
+        if option in given:
+            continue
+        found = [name for name in named(interactions, holds, taken) if _fits(interactions, name, holds)]
+        if len(found) > 1 and holds == "time":
+            raise MmreproError(
+                f"{interactions.path}: {' and '.join(found)} both say when; say which with --timestamp-column"
+            )
+        if found:
+            guess.note(option, found[0], "by its name")
+            taken.append(found[0])
+    unused = [name for name in interactions.columns if name not in taken]
+    if unused:
+        guess.said.append(f"not used of {interactions.path.name}: {', '.join(unused)}")
     if "timestamp_column" in guess.options and "timestamp_format" not in given:
         _time(interactions, guess)
     if items is not None:
@@ -104,14 +121,23 @@ def _pair(interactions: Table, items: Table | None, guess: Guess, taken: list[st
         option = OPTIONS[holds]
         if option in guess.options:
             continue
-        column_named = named(interactions, holds, taken)
-        if column_named is None:
+        found_named = named(interactions, holds, taken)
+        if not found_named:
             raise MmreproError(
                 f"{interactions.path}: which column is the {holds}? Its names are {', '.join(interactions.columns)}; "
                 f"say --{holds}-column NAME"
             )
-        guess.note(option, column_named, "by its name")
-        taken.append(column_named)
+        others = f"; also so called: {', '.join(found_named[1:])}" if len(found_named) > 1 else ""
+        guess.note(option, found_named[0], f"by its name{others}")
+        taken.append(found_named[0])
+
+
+def _fits(table: Table, column: str, holds: str) -> bool:
+    """Whether values can be what the name says: moments, or numbers."""
+    if holds == "time":
+        return are_times(table, column)
+    numbers = pd.to_numeric(table.values(column).str.replace(",", ".", regex=False), errors="coerce")
+    return bool(len(numbers)) and bool(numbers.notna().all())
 
 
 def _time(table: Table, guess: Guess) -> None:
@@ -144,7 +170,7 @@ def _contents(items: Table, guess: Guess, given: dict[str, str]) -> None:
         if option in given:
             taken.append(given[option])
             continue
-        column = named(items, holds, taken)
+        column = next(iter(named(items, holds, taken)), None)
         if column is not None and holds == "image" and not are_pictures(items.values(column)):
             column = None
         why = "by its name"
@@ -153,7 +179,7 @@ def _contents(items: Table, guess: Guess, given: dict[str, str]) -> None:
         if column is not None:
             guess.note(option, column, why)
             taken.append(column)
-    title, text = guess.options.get("title_column"), named(items, "text", taken)
+    title, text = guess.options.get("title_column"), next(iter(named(items, "text", taken)), None)
     texts = [name for name in (title, text) if name is not None]
     if text is not None:
         guess.note("text_columns", texts, "title and description")

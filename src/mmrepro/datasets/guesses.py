@@ -13,14 +13,15 @@ import pandas as pd
 from mmrepro.datasets.delimited import SEPARATORS, Dialect, header_line, read_delimited
 from mmrepro.datasets.item_keys import normal_form
 from mmrepro.datasets.parquet import read_parquet
+from mmrepro.datasets.times import units_of
 from mmrepro.errors import MmreproError
 
 NAMES: dict[str, tuple[str, ...]] = {
-    "user": ("user", "customer", "client", "reviewer", "visitor", "member", "person", "buyer", "account", "uid",
+    "user": ("user", "customer", "cust", "client", "reviewer", "visitor", "member", "person", "buyer", "account", "uid",
              "kunde", "nutzer", "utilisateur", "cliente", "usuario", "session"),
     "item": ("item", "product", "article", "asin", "sku", "isbn", "movie", "film", "book", "song", "track", "video",
              "iid", "dish", "recipe", "artikel", "produkt", "produit", "producto", "goods"),
-    "time": ("time", "timestamp", "date", "day", "when", "created", "ordered", "bought", "purchased", "datum",
+    "time": ("timestamp", "ts", "time", "date", "day", "when", "created", "ordered", "bought", "purchased", "datum",
              "zeit", "tag", "fecha", "jour"),
     "rating": ("rating", "stars", "score", "overall", "grade", "bewertung", "note", "sterne"),
     "title": ("title", "name", "label", "titel", "bezeichnung", "titre", "nom", "nombre", "titulo"),
@@ -30,6 +31,13 @@ NAMES: dict[str, tuple[str, ...]] = {
 """What a column holds -> words in its name, in several languages, the likelier first."""
 ENDINGS = ("", "s", "n", "en", "id", "ids", "nr", "no", "key", "code", "number", "nummer", "nnr", "nid", "nnummer")
 """What may follow a word without a gap: a plural, or that it is a key."""
+KEYS = {"id", "ids", "nr", "no", "key", "code", "number", "num", "nummer", "the", "of"}
+"""Words beside it that change nothing: it is a key."""
+OF_A_PURCHASE = {
+    "order", "ordered", "purchase", "purchased", "created", "event", "review", "rating", "interaction", "transaction",
+    "click", "unix", "at", "on", "bestell", "kauf", "bewertungs", "datum", "date", "time", "utc", "ms",
+}  # fmt: skip
+"""Words beside a time that say whose it is: of what the row tells."""
 SAMPLED = 20_000
 """Rows of a table that are looked at, besides its keys."""
 DATE_FORMS = (
@@ -93,19 +101,31 @@ class Table:
         return self.frame[column].dropna().head(SAMPLED)
 
 
-def named(table: Table, holds: str, taken: Iterable[str] = ()) -> str | None:
-    """Return the column whose name says that it holds something; the likelier word first, then the shorter name."""
+def named(table: Table, holds: str, taken: Iterable[str] = ()) -> list[str]:
+    """Return the columns whose names say that they hold something, and nothing beside it; the likelier word first.
+
+    `customer_id` and `order_date` do, `customer_type` and `delivery_time` do not.
+    """
     free = [name for name in table.columns if name not in set(taken)]
+    found = []
     for word in NAMES[holds]:
-        fitting = [name for name in free if any(_is_word(part, word) for part in _words(name))]
-        if fitting:
-            return min(fitting, key=lambda name: (len(_words(name)), table.columns.index(name)))
-    return None
+        found += [name for name in free if name not in found and _says(name, word, holds)]
+    return found
 
 
-def _is_word(part: str, word: str) -> bool:
-    """Whether a part of a name is a word, or one of its compounds with a number or key, such as `kundennr`."""
-    return part.startswith(word) and part.removeprefix(word) in ENDINGS
+def _says(name: str, word: str, holds: str) -> bool:
+    """Whether a name is a word with what may stand beside it: that it is a key, or of a purchase."""
+    parts = _words(name)
+    beside = KEYS | (OF_A_PURCHASE if holds == "time" else set())
+    hits = [part for part in parts if _is_word(part, word, holds)]
+    return len(hits) == 1 and all(part in beside for part in parts if part not in hits)
+
+
+def _is_word(part: str, word: str, holds: str) -> bool:
+    """Whether a part of a name is a word, or one of its compounds, such as `kundennr` and `bestelldatum`."""
+    if part.startswith(word) and part.removeprefix(word) in ENDINGS:
+        return True
+    return holds == "time" and len(word) > 3 and part.endswith(word) and part.removesuffix(word) in OF_A_PURCHASE
 
 
 def _words(name: str) -> list[str]:
@@ -118,7 +138,8 @@ def shared_keys(interactions: Table, items: Table, free: Sequence[str]) -> tuple
     """Return the column of interactions and the one of items that hold the same keys, and whether only their normal
     forms are the same; none where no two share half of their values.
     """
-    best: tuple[float, str, str, bool] | None = None
+    best: tuple[tuple[float, bool], str, str, bool] | None = None
+    called = set(named(interactions, "item"))
     for key in items.columns:
         keys = pd.Index(items.frame[key].dropna().unique())
         if len(keys) < len(items.frame) / 2:  # no key names several items
@@ -130,10 +151,20 @@ def shared_keys(interactions: Table, items: Table, free: Sequence[str]) -> tuple
                 continue
             exact = float(np.mean([value in plain for value in wanted]))
             loose = float(np.mean([value in normal for value in normal_form(wanted)]))
-            found = (max(exact, loose), column, key, loose > exact)
+            found = ((round(max(exact, loose), 2), column in called), column, key, loose > exact)
             if best is None or found[0] > best[0]:
                 best = found
-    return best[1:] if best is not None and best[0] > 0.5 else None
+    return best[1:] if best is not None and best[0][0] > 0.5 else None
+
+
+def are_times(table: Table, column: str) -> bool:
+    """Return whether values can be moments: dates, or numbers since 1970; a day of the month is none."""
+    values = table.values(column)
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.notna().all() and not _compact(values):
+        return bool(len(numbers)) and bool(units_of(numbers))
+    form, _ = time_format(table, column)
+    return form is not None or bool(pd.to_datetime(values, format="ISO8601", errors="coerce", utc=True).notna().all())
 
 
 def time_format(table: Table, column: str) -> tuple[str | None, list[str]]:

@@ -63,8 +63,22 @@ def read_rows(path: Path) -> pd.DataFrame:
     else:
         separator = guess_separator(path, ",", WANTED)
         rows = read_delimited(path, Dialect.of(separator), dtype="str", keep_default_na=False)
+    return checked_rows(rows, path)
+
+
+def checked_rows(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return rows of lists, once they have their columns, keys and numbers.
+
+    Raises
+    ------
+    MmreproError
+        For a missing column, a key that is missing, or a score that is no number.
+    """
     if lacking := [name for name in WANTED if name not in rows]:
         raise MmreproError(f"{path}: no column '{lacking[0]}'; lists have the columns {', '.join(WANTED)}")
+    for name in WANTED[:2]:
+        if rows[name].isna().any():
+            raise MmreproError(f"{path}: line {int(rows[name].isna().to_numpy().argmax()) + 2}: no {name}; name one")
     return rows.assign(**{Columns.SCORE: numbers(path, rows[Columns.SCORE], 2, integer=False)})
 
 

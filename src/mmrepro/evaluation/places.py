@@ -176,6 +176,9 @@ def measure_places(
         means: dict[str, dict[str, float | None]] = {}
         frames, hits = [], np.zeros(0, dtype=np.int8)
         for split in MEASURED:
+            if split != TEST and all(value is None for value in known.get(split, {}).values()):
+                means[split] = dict(known.get(split, {}))  # lists of another system, which are of test alone
+                continue
             places = read_places(folder, run, split, n_users, cutoffs)
             values = values_of(places, cutoffs, COUNTED)
             taken = {name: value for name, value in known.get(split, {}).items() if name not in values}

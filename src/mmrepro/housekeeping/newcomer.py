@@ -31,6 +31,8 @@ from mmrepro.records.files import write_text
 CORES = (5, 3, 2, 0)
 KEPT = 0.5
 """Share of the interactions that a filter may not go below."""
+FEW = 0.05
+"""Share of rows that are different pairs, below which the wrong columns have been taken."""
 NEEDED = 3
 """Items that a user must have for one to be held out for validation and one for test."""
 MODELS = ("popularity", "itemknn", "ease", "bpr", "lightgcn")
@@ -176,8 +178,14 @@ def _splits(data: RawDataset, config: dict[str, Any]) -> Splits:
         )
     longest = int(numbered[Columns.USER].value_counts().max())
     if longest < NEEDED:
-        said.append(
-            f"nobody can be tested: no user has more than {longest} items, and {NEEDED} are needed; add interactions"
+        raise MmreproError(
+            f"nobody can be tested: no user has more than {longest} items, and {NEEDED} are needed; add interactions, "
+            "or say --user-column and --item-column"
+        )
+    if len(rows) < FEW * len(data.interactions):
+        raise MmreproError(
+            f"{len(data.interactions)} rows are {len(rows)} pairs of user and item only; say which columns hold them "
+            "with --user-column and --item-column"
         )
     return Splits(core, chosen, said)
 

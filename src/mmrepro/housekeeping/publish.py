@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmrepro.config.model import model_names
+from mmrepro.config.model import is_lists, model_names
 from mmrepro.config.run import WATCH
 from mmrepro.datasets.interactions import PreparedDataset
 from mmrepro.errors import MmreproError
@@ -241,7 +241,9 @@ def _todays(model: str, watch: str, outside: str | None, current_code: Mapping[s
     """Fingerprint of a model's code now; None where the model is no more."""
     if current_code is not None:
         return current_code.get(model)
-    there = model in model_names() if outside is None else Path(outside.partition(":")[0]).is_file()
+    there = (
+        model in model_names() if outside is None else is_lists(outside) or Path(outside.partition(":")[0]).is_file()
+    )
     return training_code(model, watch, outside) if there else None
 
 

@@ -35,7 +35,7 @@ class Running:
     label
         What is made, in words.
     log, product
-        Its log and first output.
+        Its log, and the output that tells what it found.
     started
         By `time.monotonic`.
     """
@@ -81,8 +81,9 @@ class Screen:
     ) -> None:
         """Note that a job starts, and what it makes."""
         if rule != "all":
-            paths = [Path(files[0]) if files else None for files in (log, output)]
-            self.running[job] = Running(rule, label_of(rule, wildcards), paths[0], paths[1], time.monotonic())
+            told = next((Path(file) for file in output if str(file).endswith(".json")), None)
+            written = Path(log[0]) if log else None
+            self.running[job] = Running(rule, label_of(rule, wildcards), written, told, time.monotonic())
 
     def finish(self, job: int) -> str | None:
         """Note that a job is done; return its line."""
@@ -99,6 +100,7 @@ class Screen:
         """Note that a job has failed; yield the lines that say so, with the end of its log."""
         found = self.running.pop(job, None)
         if found is None or self.stopped:
+            _mark_stopped(found.log if found is not None else None)
             return
         said = last_lines(found.log)
         if said[-1:] == [STOPPED]:

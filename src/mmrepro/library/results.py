@@ -17,7 +17,7 @@ from mmrepro.config.run import WATCH
 from mmrepro.datasets.interactions import PreparedDataset, load_items, load_users
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator
-from mmrepro.evaluation.given_lists import given_lists, read_rows
+from mmrepro.evaluation.given_lists import checked_rows, given_lists, read_rows
 from mmrepro.evaluation.lists import lists_frame, lists_of_rows
 from mmrepro.evaluation.measure import means_of, values_of
 from mmrepro.evaluation.metrics import METRICS, Measured
@@ -26,6 +26,22 @@ from mmrepro.library.data import Data
 from mmrepro.study.layout import LIST_DEPTH
 
 CUTOFFS = (5, 10, 20, 50)
+
+
+def checked_cutoffs(cutoffs: Sequence[int]) -> tuple[int, ...]:
+    """Return the cutoffs, once each is a length that lists have.
+
+    Raises
+    ------
+    MmreproError
+        For one outside 1 to 100.
+    """
+    found = tuple(cutoffs) if isinstance(cutoffs, list | tuple) else (cutoffs,)
+    if wrong := [k for k in found if not isinstance(k, int) or not 1 <= k <= LIST_DEPTH]:
+        raise MmreproError(
+            f"cutoff {wrong[0]}: lists are {LIST_DEPTH} items long; name whole numbers from 1 to {LIST_DEPTH}"
+        )
+    return tuple(sorted(found))
 
 
 @dataclass(frozen=True)
@@ -99,6 +115,8 @@ class Results:
         MmreproError
             For results on other data, an unknown metric or a split that is not listed.
         """
+        if not isinstance(other, Results):
+            raise MmreproError(f"{other!r} is no run; train one, or evaluate lists")
         one, two = (results.of_users(metric, split) for results in (self, other))
         if set(one.index) != set(two.index):
             raise MmreproError(
@@ -148,12 +166,11 @@ def evaluate(
         For keys that the data do not have, doubled items, missing columns.
     """
     origin = "the lists" if isinstance(lists, pd.DataFrame) else str(lists)
-    rows = lists if isinstance(lists, pd.DataFrame) else read_rows(Path(lists))
-    if lacking := [name for name in (Columns.USER, Columns.ITEM, Columns.SCORE) if name not in rows]:
-        raise MmreproError(f"{origin}: no column '{lacking[0]}'; lists have the columns user, item, score")
+    at = checked_cutoffs(cutoffs)
+    rows = checked_rows(lists, Path(origin)) if isinstance(lists, pd.DataFrame) else read_rows(Path(lists))
     evaluator = Evaluator(PreparedDataset.load(data.prepared), _protocol(protocol))
     given = given_lists(rows, data.prepared, evaluator, LIST_DEPTH, origin)
-    return Results(data, with_keys(lists_frame(given.lists), data.prepared), tuple(cutoffs))
+    return Results(data, with_keys(lists_frame(given.lists), data.prepared), at)
 
 
 def _protocol(name: str) -> Protocol:

@@ -19,7 +19,7 @@ from mmrepro.config.run import WATCH
 from mmrepro.errors import MmreproError
 from mmrepro.library.data import Data
 from mmrepro.library.project import ensure_data, plan_of, working_in
-from mmrepro.library.results import CUTOFFS, Results, with_keys
+from mmrepro.library.results import CUTOFFS, Results, checked_cutoffs, with_keys
 from mmrepro.records.definitions import ROOT
 from mmrepro.records.files import read_arrays, read_object, read_table, recorded_file
 from mmrepro.reporting.recommend import recommend_liked, recommend_users
@@ -87,6 +87,8 @@ class Run(Results):
         pd.DataFrame
             Columns user (unless for `liked`), rank, item, title, score.
         """
+        if k < 1:
+            raise MmreproError(f"k = {k}: a list has at least one item")
         with working_in(self.data.folder):
             if liked is not None:
                 return recommend_liked(self._server, list(liked), k).frame
@@ -126,6 +128,8 @@ def train(
     MmreproError
         For an unknown model or parameter (with the nearest), a model that needs features, or what training refuses.
     """
+    if not isinstance(data, Data):
+        raise MmreproError(f"data: {data!r} is no data; load them with mmrepro.load")
     _require_fresh_code()
     forget_outside()
     with working_in(data.folder):
@@ -133,7 +137,7 @@ def train(
         called = _called(name, data)
         changes = {
             "seeds": [seed], "protocols": {protocol: {"base": protocol}}, "threads": threads, "device": device,
-            "watch": watch, "cutoffs": sorted(cutoffs),
+            "watch": watch, "cutoffs": checked_cutoffs(cutoffs),
         }  # fmt: skip
         plan = plan_of(name, data.dataset, data.features, **changes, parameters={called: parameters})
         run = plan.runs[0]
@@ -156,10 +160,12 @@ def run_in(folder: str | Path, data: Data, cutoffs: Sequence[int] = CUTOFFS) -> 
     MmreproError
         For a folder without one, or a damaged file.
     """
-    path = Path(folder)
+    path, at = Path(folder), checked_cutoffs(cutoffs)
     _, record = run_of(path)
+    if (record.get("data") or {}).get("interactions") != data.statistics["content_hash"]:
+        raise MmreproError(f"{path}: made of other data than '{data.dataset}' as it is prepared; load its data set")
     lists = read_table(recorded_file(path, record, "lists.parquet"))
-    return Run(data, with_keys(lists, data.prepared), tuple(cutoffs), path)
+    return Run(data, with_keys(lists, data.prepared), at, path)
 
 
 def _reference(model: str | Path, folder: Path) -> str:

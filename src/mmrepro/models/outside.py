@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -12,7 +15,7 @@ from mmrepro.errors import MmreproError
 
 
 def load_class(outside: str) -> type:
-    """Return a class from a file; the file is run once for each content that it has.
+    """Return a class from a file; it is run once for each content of it and of the files beside it.
 
     What it imports from beside it is found first, as Python finds what lies beside a script.
 
@@ -40,25 +43,54 @@ def load_class(outside: str) -> type:
 
 
 def _module(path: Path) -> ModuleType:
-    try:
-        content = path.read_bytes()
-    except OSError:
-        raise MmreproError(
-            f"{path}: no such file; write it as `folder/file.py:Class`, from the project's root"
-        ) from None
-    name = f"outside_{path.stem}_{hashlib.sha256(bytes(path.resolve()) + content).hexdigest()[:16]}"
+    """The file as a module; run anew where it or a file beside it has changed."""
+    folder = path.parent.resolve()
+    name = f"outside_{path.stem}_{_state(path, folder)}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # annotations are looked up there
-    sys.path.insert(0, str(path.parent.resolve()))
     try:
-        spec.loader.exec_module(module)
+        with _beside(folder):
+            spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         raise MmreproError(f"{path}: {type(error).__name__} while it was imported: {error}; mend it") from error
-    finally:
-        sys.path.remove(str(path.parent.resolve()))
     return module
+
+
+def _state(path: Path, folder: Path) -> str:
+    """A hash of all Python files of the folder, which the file may import."""
+    if not path.is_file():
+        raise MmreproError(f"{path}: no such file; write it as `folder/file.py:Class`, from the project's root")
+    files = sorted(folder.rglob("*.py"))
+    parts = [part for file in files for part in (bytes(file), file.read_bytes())]
+    return hashlib.sha256(b"\0".join([bytes(path.resolve()), *parts])).hexdigest()[:16]
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[None]:
+    """Find modules of a folder first, as they are now, and leave none of them behind under its short name."""
+
+    def inside() -> dict[str, ModuleType]:
+        files = {name: getattr(module, "__file__", None) for name, module in [*sys.modules.items()]}
+        return {
+            name: sys.modules[name]
+            for name, file in files.items()
+            if file and not name.startswith("outside_") and Path(file).resolve().is_relative_to(folder)
+        }
+
+    before = inside()
+    for name in before:
+        del sys.modules[name]
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in inside():
+            del sys.modules[name]
+        sys.modules.update(before)

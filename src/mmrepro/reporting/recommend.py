@@ -12,7 +12,7 @@ import pandas as pd
 
 from mmrepro.columns import Columns
 from mmrepro.datasets.delimited import Dialect, guess_separator, read_delimited
-from mmrepro.datasets.interactions import load_items, load_users
+from mmrepro.datasets.interactions import load_items, load_statistics, load_users
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.lists import NO_ITEM
 from mmrepro.records.files import atomic_path
@@ -90,7 +90,7 @@ def recommend_users(
     )
     short = int((kept.sum(axis=1) < min(k, len(items))).sum())
     notes += [f"{short} users have fewer than {k} items left"] * bool(short)
-    return Recommendations(frame, (*notes, *_left_out(server)))
+    return Recommendations(frame, (*notes, *_left_out(server, prepared)))
 
 
 def recommend_liked(server: Server, keys: Sequence[str], k: int = 10, root: Path = Path()) -> Recommendations:
@@ -111,15 +111,28 @@ def recommend_liked(server: Server, keys: Sequence[str], k: int = 10, root: Path
         }
     )
     notes = [f"the model has only {len(ranked)} others to offer"] if len(ranked) < k else []
-    return Recommendations(frame, (*notes, *_left_out(server)))
+    return Recommendations(frame, (*notes, *_left_out(server, prepared)))
 
 
-def _left_out(server: Server) -> tuple[str, ...]:
-    never = int((~server.offered).sum())
-    if not never:
-        return ()
-    why = f"{server.spec.model} reads no content, so that {never} items are not offered that nobody has had in training"
-    return (why,)
+def _left_out(server: Server, prepared: Path) -> tuple[str, ...]:
+    """What the lists do not hold, and what they may hold because preparation has left it out."""
+    notes = []
+    if never := int((~server.offered).sum()):
+        notes.append(
+            f"{server.spec.model} reads no content, so that {never} items are not offered that nobody has had in "
+            "training"
+        )
+    counted = load_statistics(prepared)
+    below = int((counted.get("repairs") or {}).get("rows_below_minimum_rating") or 0)
+    filtered = (
+        counted["steps"][0]["interactions"] - sum(counted["interactions"].values()) if counted.get("steps") else 0
+    )
+    if below or filtered > 0:
+        notes.append(
+            f"{below + max(filtered, 0)} rows were left out when the data were prepared (filters, ratings, "
+            "repetitions): their items count as not had, and may be offered"
+        )
+    return tuple(notes)
 
 
 def as_text(frame: pd.DataFrame) -> str:
@@ -138,11 +151,16 @@ def read_keys(path: Path) -> list[str]:
     MmreproError
         For a missing or empty file, or one of several columns none of which is `user`.
     """
+    if not path.is_file():
+        raise MmreproError(f"{path}: no such file; check the path")
     separator = guess_separator(path, ",", [Columns.USER])
     table = read_delimited(path, Dialect.of(separator), dtype="str", header=None, keep_default_na=False)
     heading = [str(name).strip() for name in table.iloc[0]]
     if Columns.USER in heading:
-        return [str(key) for key in table.iloc[1:, heading.index(Columns.USER)]]
+        found = [str(key) for key in table.iloc[1:, heading.index(Columns.USER)]]
+        if not found:
+            raise MmreproError(f"{path}: no user in it; write a key a line")
+        return found
     if len(heading) > 1:
         raise MmreproError(f"{path}: no column '{Columns.USER}' among {', '.join(heading[:9])}; name it so")
     return [str(key) for key in table.iloc[:, 0]]

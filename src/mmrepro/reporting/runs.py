@@ -12,6 +12,7 @@ from mmrepro.columns import TEST, Columns
 from mmrepro.config.base import nearest
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import read_object
+from mmrepro.reporting.records import prepared_hash
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Plan, PlannedRun
 
@@ -70,8 +71,13 @@ def runs_frame(plan: Plan, root: Path = Path()) -> pd.DataFrame:
     rows = []
     for name, run in named_runs(plan):
         record = read_object(root / run.record)
-        values = measures[run.spec.dataset].get("runs", {}).get(run.folder.as_posix(), {})
-        state = "left" if record is None else "finished" if record.get("code") == run.code else "stale"
+        found = measures[run.spec.dataset]
+        made_of = (record or {}).get("data", {}).get("interactions")
+        current = record is not None and record.get("code") == run.code
+        current = current and made_of == prepared_hash(run.spec.dataset, root)
+        state = "left" if record is None else "finished" if current else "stale"
+        measured = found.get("data") == made_of  # else of what the folder held before
+        values = found.get("runs", {}).get(run.folder.as_posix(), {}) if measured else {}
         rows.append((name, state, values.get(TEST, {}).get(plan.study.watch), run.folder.as_posix()))
     return pd.DataFrame(rows, columns=[RUN, STATE, plan.study.watch, FOLDER])
 

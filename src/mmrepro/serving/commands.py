@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -108,7 +109,9 @@ def refit(
     root = project_folder(project)
     folder = _folder(study, root, model, dataset, protocol, seed, prefer_refit=False)
     with working_in(root):
-        print(visible(start(folder, output).as_posix()))
+        with contextlib.redirect_stdout(io.StringIO()):  # what training tells programs
+            made = start(folder, output)
+        print(visible(made.as_posix()))
 
 
 def export(

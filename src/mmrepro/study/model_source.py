@@ -29,11 +29,19 @@ def schema_source(model: str) -> str:
     str
         Sixteen hexadecimal digits.
     """
-    outside, _, name = model.rpartition(":")
-    files = (Path(outside) if outside else ROOT / f"models/{model}.py", ROOT / "models/base.py")
+    if ":" in model:
+        return _of_folder(model)
+    files = (ROOT / f"models/{model}.py", ROOT / "models/base.py")
     parts = [ast.dump(part) for file in files for statement in parsed(file).body for part in _stated(statement)]
-    parts += [name] * bool(outside)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _of_folder(outside: str) -> str:
+    """Of a class outside, parameters may stand within it, or in a file beside it: all files of its folder count."""
+    path = Path(outside.partition(":")[0])
+    parsed(path)
+    texts = [file.read_text(encoding="utf-8", errors="replace") for file in sorted(path.parent.rglob("*.py"))]
+    return hashlib.sha256("\n".join([outside, schema_source("base"), *texts]).encode()).hexdigest()[:16]
 
 
 def _stated(statement: ast.stmt) -> list[ast.stmt]:

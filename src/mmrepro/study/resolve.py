@@ -11,7 +11,7 @@ from typing import Any
 from mmrepro.config.base import differing, nearest
 from mmrepro.config.features import AlignRecEncoder, FeatureSetConfig, matrices_of
 from mmrepro.config.files import load_dataset, load_feature_set, load_yaml, validate
-from mmrepro.config.model import ModelConfig, ModelSchema, model_names
+from mmrepro.config.model import ModelConfig, ModelSchema, is_lists, model_names
 from mmrepro.config.run import RunSpec, metric_of
 from mmrepro.config.study import StudyConfig, Variant
 from mmrepro.errors import MmreproError
@@ -294,6 +294,9 @@ class _Builder:
         if purpose == "trial" and protocol.select_on == "valid":  # such a trial never ranks test items
             protocol = protocol.model_copy(update={"mask_at_test": "train+valid"})
         feature_set = self._feature_set(dataset, model, features)
+        given = outside and outside.replace("{dataset}", dataset.partition("--")[0])
+        if given and is_lists(given) and not (self.root / given).is_file():
+            raise MmreproError(f"{self.origin}: `outside` of '{model}': {given}: no such file; write the lists there")
         shared = {key: value for key, value in study.parameters.get("all", {}).items() if key in schema.properties}
         released = schema.released if protocol.oddities == "program" else {}
         updates = {**released, **shared, **study.parameters.get(model, {}), **values}
@@ -303,7 +306,7 @@ class _Builder:
             features=feature_set.feature_set if feature_set else None,
             modalities=tuple(feature_set.modalities) if feature_set else (),
             model=model,
-            outside=outside and outside.replace("{dataset}", dataset.partition("--")[0]),
+            outside=given,
             parameters=differing(schema.check(self.origin, updates), schema.defaults),
             protocol=protocol,
             threads=study.threads,

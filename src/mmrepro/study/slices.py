@@ -22,6 +22,8 @@ def slice_of(study: StudyConfig, whole: StudyConfig) -> str:
     """
     found, written = study.model_dump(mode="json"), whole.model_dump(mode="json")
     changed = {key: found[key] for key in sorted(found) if key != "study" and found[key] != written[key]}
+    if "models" in changed and study.focus == study.models[0]:
+        changed.pop("focus", None)  # which follows from the models where nobody names it
     if not changed:
         return ""
     words = [f"{key} {value}" for key, value in changed.items()]
