@@ -13,7 +13,7 @@ from checkout import copy_project
 from PIL import Image
 
 WORDS = {
-    "fetch": "fetch shop,"
+    "fetch": "fetch shop,",
     "prepare": "prepare shop:",
     "train": "train popularity on shop",
     "tables": "build tables,",
