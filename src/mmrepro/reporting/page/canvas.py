@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LABEL_WIDTH, LABEL_HEIGHT = 45.0, 8.0  # points, of a name of seven
+LIFTS = (4.0, -10.0, 13.0, -19.0, 22.0, -28.0, 31.0)
+"""Where a name may stand above its point, in points; the nearest that is free is taken."""
 
 
 def first_runs(report: Report) -> list[FinishedRun]:
@@ -60,13 +62,17 @@ def shared_legend(figure: Figure, axes: list[Axes], n: int) -> None:
 
 
 def named_points(axis: Axes, labels: Sequence[str], x: Sequence[float], y: Sequence[float]) -> None:
-    """Write each point's name beside it, one above the other where points lie close."""
+    """Write each point's name beside it, above or below where another name stands."""
     axis.margins(0.18)
     points = axis.transData.transform([*zip(x, y, strict=True)])
     placed: list[tuple[float, float]] = []
-    for label, (across, up), (left, bottom) in zip(labels, zip(x, y, strict=True), points, strict=True):
-        lift = 4.0
-        while any(abs(left - a) < LABEL_WIDTH and abs(bottom + lift - b) < LABEL_HEIGHT for a, b in placed):
-            lift += LABEL_HEIGHT
+    for label, across, up, (left, bottom) in zip(labels, x, y, points, strict=True):
+        free = (
+            lift
+            for lift in LIFTS
+            if all(abs(left - a) > LABEL_WIDTH or abs(bottom + lift - b) > LABEL_HEIGHT for a, b in placed)
+        )
+        lift = next(free, LIFTS[0])
         placed.append((left, bottom + lift))
-        axis.annotate(label, (across, up), xytext=(4, lift), textcoords="offset points", fontsize=7)
+        text = axis.annotate(label, (across, up), xytext=(4, lift), textcoords="offset points", fontsize=7)
+        text.set_in_layout(False)  # names may leave the panel, and do not shrink it

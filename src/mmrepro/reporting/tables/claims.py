@@ -48,8 +48,8 @@ def claims_of(report: Report) -> pd.DataFrame:
         Columns `CLAIMS_COLUMNS`, a row for each claim, data set and protocol (of a comparison, the first). Each user's
         mean over seeds is compared: `difference` of the means, its 95 % interval by the paired bootstrap over users,
         `effect` the matched-pairs rank-biserial correlation, `p` of Wilcoxon's signed-rank test, `p_holm` corrected
-        over the rows of the table; `n_seeds` of the row that has fewer; `verdict` is supported or contradicted where
-        `p_holm` is below 0.05, else undecided, or not run.
+        over the rows of the table; `n_seeds` of the drawn row that has fewer; `verdict` is supported or contradicted
+        where `p_holm` is below 0.05, else undecided, or not run.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def claims_of(report: Report) -> pd.DataFrame:
         row
         for claim in report.plan.claims
         for dataset, protocol, rows in _tables(report, claim)
-        for row in [_tested(claim, dataset, protocol, rows)]
+        for row in [_tested(claim, dataset, protocol, rows, report.plan.fitted)]
     ]
     frame = pd.DataFrame(found, columns=[c for c in CLAIMS_COLUMNS if c not in ("p_holm", Columns.VERDICT)])
     frame = frame.astype({**dict.fromkeys(MEASURED, "float64"), "n_users": "Int64", Columns.N_SEEDS: "Int64"})
@@ -86,7 +86,8 @@ def _tables(report: Report, claim: Claim) -> Iterator[tuple[str, str, Rows]]:
         yield dataset, there[0][0].runs[0].protocol_name, {variant.variant: runs for variant, runs in there}
 
 
-def _tested(claim: Claim, dataset: str, protocol: str, rows: Rows) -> tuple[Any, ...]:
+def _tested(claim: Claim, dataset: str, protocol: str, rows: Rows, fitted: Sequence[str]) -> tuple[Any, ...]:
+    """A row of the frame; `fitted` are models of which one run is all there is to see."""
     metric, k = metric_of(claim.metric)
     head = (claim.statement, claim.source, dataset, protocol, metric, k, claim.better)
     users = {name: user_means(runs, [claim.metric])[claim.metric] for name, runs in rows.items() if runs}
@@ -96,7 +97,8 @@ def _tested(claim: Claim, dataset: str, protocol: str, rows: Rows) -> tuple[Any,
         return (*head, claim.than, *[None] * 9)
     pair = pd.concat([users[claim.better], users[than]], axis=1, join="inner").to_numpy()
     [(_, _, comparison)] = compare_columns(pair)
-    return (*head, than, *comparison, min(len(rows[claim.better]), len(rows[than])))
+    drawn = [len(rows[name]) for name in (claim.better, than) if name not in fitted]
+    return (*head, than, *comparison, min(drawn, default=1))
 
 
 def _verdict(row: dict[Any, Any]) -> str:
