@@ -121,6 +121,14 @@ def test_a_day_of_the_month_is_no_time_and_what_is_not_used_is_said(tmp_path: Pa
     assert "not used of orders.csv: month, day" in said
 
 
+def test_times_of_two_units_are_refused_before_they_are_counted(tmp_path: Path) -> None:
+    rows = "".join(f"u{u},i{i},{1_700_000_000 * (1000 if i % 2 else 1) + u}\n" for u, i in pairs())
+    path = write(tmp_path / "files", "user,item,ts\n" + rows)
+    with pytest.raises(MmreproError, match="seconds"):
+        begun(tmp_path, [path])
+    assert not (tmp_path / "data/mirror/shop").exists()
+
+
 def test_two_columns_that_say_when_are_asked_about(tmp_path: Path) -> None:
     rows = "".join(f"u{user},i{item},2024-03-01,2024-03-0{1 + item % 9}\n" for user, item in pairs())
     path = write(tmp_path / "files", "user,item,event_time,order_date\n" + rows)

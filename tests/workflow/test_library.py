@@ -147,6 +147,26 @@ def test_data_follow_their_files(project: Path) -> None:
     assert other != before == mmrepro.load("mini-baby", folder=project).statistics["content_hash"]
 
 
+def test_data_prepared_anew_are_not_taken_for_those_that_were_loaded(project: Path, data: Data) -> None:
+    run = mmrepro.train("popularity", data, quiet=True)
+    path = project / "config/datasets/mini-baby.yaml"
+    text = path.read_text()
+    written = yaml.safe_load(text)
+    path.write_text(yaml.safe_dump({**written, "k_core": written["k_core"] + 1}))
+    try:
+        other = mmrepro.load("mini-baby", folder=project)
+        for use in (
+            lambda: mmrepro.train("popularity", data), lambda: mmrepro.evaluate(run.lists, data),
+            lambda: Data.interactions.func(data), lambda: mmrepro.run_in(run.path, other),
+            lambda: run.compare(mmrepro.train("popularity", other, quiet=True)),
+        ):  # fmt: skip
+            with pytest.raises(MmreproError, match=r"load it again|made of other data|compared data differ"):
+                use()
+    finally:
+        path.write_text(text)
+        mmrepro.load("mini-baby", features="miniature", folder=project)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -47,7 +47,6 @@ DATE_FORMS = (
 )  # fmt: skip
 PICTURE = r"(?i).+\.(?:jpe?g|png|webp|gif|bmp|tiff?)$"
 MARKUP = r"<[a-zA-Z/][^<>]*>|&(?:#\d+|#x[0-9a-fA-F]+|[a-zA-Z]+);"
-USUAL = ("%Y-%m-%d", "ISO 8601")
 
 
 @dataclass(frozen=True)

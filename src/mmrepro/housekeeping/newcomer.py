@@ -25,6 +25,7 @@ from mmrepro.datasets.mirror import OWN_FILES
 from mmrepro.datasets.raw import RawDataset
 from mmrepro.datasets.readers.tabular import read
 from mmrepro.datasets.splits import would_test
+from mmrepro.datasets.times import in_seconds
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import write_text
 
@@ -164,7 +165,8 @@ class Splits:
 
 def _splits(data: RawDataset, config: dict[str, Any]) -> Splits:
     """The largest filter that keeps most interactions, and how many users each rule would test."""
-    rows = data.interactions.drop_duplicates([Columns.USER, Columns.ITEM])
+    timed, _ = in_seconds(data.interactions, data.time_unit, f"data set '{config['dataset']}'")
+    rows = timed.drop_duplicates([Columns.USER, Columns.ITEM])
     core = next(k for k in CORES if k == 0 or len(k_core(rows, k)) >= KEPT * len(rows))
     kept = k_core(rows, core) if core else rows
     codes = {name: pd.factorize(kept[name])[0].astype(np.int32) for name in (Columns.USER, Columns.ITEM)}

@@ -11,6 +11,7 @@ import pandas as pd
 
 from mmrepro.columns import Columns
 from mmrepro.datasets.interactions import PreparedDataset, load_items, load_statistics, load_users
+from mmrepro.errors import MmreproError
 from mmrepro.library.project import ensure_data, name_in, plan_of, project_folder, working_in
 from mmrepro.study.layout import Layout
 
@@ -39,6 +40,20 @@ class Data:
         """Folder of the prepared data set."""
         return self.folder / Layout.prepared(self.dataset)
 
+    def prepared_dataset(self) -> PreparedDataset:
+        """Return the interactions by their indices.
+
+        Raises
+        ------
+        MmreproError
+            When the data have been prepared anew, and otherwise, since they were loaded: keys and indices that were
+            read before are of others.
+        """
+        found = PreparedDataset.load(self.prepared)
+        if found.content_hash != self.statistics["content_hash"]:
+            raise MmreproError(f"data set '{self.dataset}': prepared anew since it was loaded; load it again")
+        return found
+
     @cached_property
     def statistics(self) -> dict[str, Any]:
         """What was counted while the data were prepared."""
@@ -57,7 +72,7 @@ class Data:
     @cached_property
     def interactions(self) -> pd.DataFrame:
         """Interactions with the keys of user and item, split, and rating and timestamp where known."""
-        frame = PreparedDataset.load(self.prepared).interactions
+        frame = self.prepared_dataset().interactions
         keys = {Columns.USER: self.users[Columns.KEY], Columns.ITEM: self.items[Columns.KEY]}
         return frame.assign(**{name: frame[name].map(column) for name, column in keys.items()})
 
@@ -84,4 +99,6 @@ def load(dataset: str | Path, features: str | Path | None = None, folder: str | 
     feature_set = None if features is None else name_in(root, features, "features")
     with working_in(root):
         ensure_data(plan_of(CONTENT_MODEL if feature_set else ANY_MODEL, name, feature_set))
-    return Data(name, feature_set, root)
+    data = Data(name, feature_set, root)
+    data.statistics  # noqa: B018 - what is loaded now is told from what may be prepared later
+    return data

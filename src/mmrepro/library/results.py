@@ -14,7 +14,7 @@ from mmrepro.columns import TEST, VALID, Columns
 from mmrepro.config.base import nearest
 from mmrepro.config.protocol import Protocol, ProtocolConfig
 from mmrepro.config.run import WATCH
-from mmrepro.datasets.interactions import PreparedDataset, load_items, load_users
+from mmrepro.datasets.interactions import load_items, load_users
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.evaluation.given_lists import checked_rows, given_lists, read_rows
@@ -64,7 +64,7 @@ class Results:
 
     @cached_property
     def _values(self) -> dict[str, tuple[Measured, dict[str, np.ndarray]]]:
-        dataset = PreparedDataset.load(self.data.prepared)
+        dataset = self.data.prepared_dataset()
         keys = {Columns.USER: self.data.users[Columns.KEY], Columns.ITEM: self.data.items[Columns.KEY]}
         places = {name: pd.Index(column.astype("str")) for name, column in keys.items()}
         numbered = self.lists.assign(
@@ -117,11 +117,9 @@ class Results:
         """
         if not isinstance(other, Results):
             raise MmreproError(f"{other!r} is no run; train one, or evaluate lists")
+        if self.data.statistics["content_hash"] != other.data.statistics["content_hash"]:
+            raise MmreproError(f"compared data differ: {self.data.dataset} and {other.data.dataset}; load one data set")
         one, two = (results.of_users(metric, split) for results in (self, other))
-        if set(one.index) != set(two.index):
-            raise MmreproError(
-                f"compared users differ: {self.data.dataset} and {other.data.dataset}; load one data set"
-            )
         pair = pd.concat([one, two], axis=1, join="inner")
         [(_, _, found)] = compare_columns(pair.to_numpy())
         return found
@@ -168,7 +166,7 @@ def evaluate(
     origin = "the lists" if isinstance(lists, pd.DataFrame) else str(lists)
     at = checked_cutoffs(cutoffs)
     rows = checked_rows(lists, Path(origin)) if isinstance(lists, pd.DataFrame) else read_rows(Path(lists))
-    evaluator = Evaluator(PreparedDataset.load(data.prepared), _protocol(protocol))
+    evaluator = Evaluator(data.prepared_dataset(), _protocol(protocol))
     given = given_lists(rows, data.prepared, evaluator, LIST_DEPTH, origin)
     return Results(data, with_keys(lists_frame(given.lists), data.prepared), at)
 

@@ -142,6 +142,7 @@ def train(
         plan = plan_of(name, data.dataset, data.features, **changes, parameters={called: parameters})
         run = plan.runs[0]
         ensure_data(plan)
+        data.prepared_dataset()  # which have perhaps just been made anew
         features = Layout.features(run.spec.dataset, run.spec.features) if run.spec.features else None
         prepared = Layout.prepared(run.spec.dataset)
         record = read_object(run.record)
