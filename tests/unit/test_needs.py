@@ -57,7 +57,8 @@ def test_time_is_about_that_of_committed_runs() -> None:
         if run["dataset"] in SIZES and run["epochs"] > 0:
             size = SIZES[run["dataset"]]
             estimate = minutes("train", size, widths(run), model=run["model"], epochs=run["epochs"])
-            assert run["cpu_seconds"] / 60 / 2 <= estimate <= 5 * run["wall_seconds"] / 60
+            with_start = run["wall_seconds"] + 10  # records begin after the imports, estimates with the process
+            assert run["cpu_seconds"] / 60 / 2 <= estimate <= 5 * with_start / 60
 
 
 def test_electronics_with_wide_features_fits_in_24_gb() -> None:
