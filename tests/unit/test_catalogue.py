@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from test_prepare import dense, movielens, published, write_inter, write_movies
 
-from mmrepro.datasets.interactions import PreparedDataset, load_items
+from mmrepro.datasets.interactions import PreparedDataset, load_items, load_left_out, load_users
 from mmrepro.datasets.prepare import prepare
 from mmrepro.errors import MmreproError
 
@@ -24,6 +24,16 @@ def test_described_items_keep_a_place_without_interactions_where_asked_for(tmp_p
     assert keys[:9] == load_items(tmp_path / "interacted")["key"].tolist() and keys[9:] == ["10", "11", "12"]
     assert load_items(tmp_path / "described")["title"].iloc[10] == "Movie 11"
     assert before.item_list_hash != after.item_list_hash and before.content_hash != after.content_hash
+
+
+def test_what_a_filter_took_from_users_who_stay_is_left_out_and_known(tmp_path: Path) -> None:
+    rows = [*dense(users=4, items=3), (1, 9, 3, 1), (9, 1, 3, 1)]  # movie 9 and user 9 have one row each
+    raw = write_movies(tmp_path / "toy", rows)
+    for catalogue, expected in (("interacted", []), ("described", [("1", "9")])):
+        prepare(movielens(catalogue=catalogue, k_core=3), raw, tmp_path / catalogue)
+        left_out = load_left_out(tmp_path / catalogue)
+        users, items = (load(tmp_path / catalogue)["key"] for load in (load_users, load_items))
+        assert [*zip(users.loc[left_out["user"]], items.loc[left_out["item"]], strict=True)] == expected
 
 
 def test_a_published_numbering_takes_no_other_items(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from mmrepro.__main__ import main
 from mmrepro.config.dataset import DatasetConfig
-from mmrepro.datasets.interactions import PreparedDataset, load_items, load_users
+from mmrepro.datasets.interactions import PreparedDataset, load_items, load_left_out, load_users
 from mmrepro.datasets.prepare import prepare
 from mmrepro.datasets.raw import RawDataset
 from mmrepro.datasets.readers.tabular import read
@@ -89,6 +89,19 @@ def test_low_ratings_are_left_out_and_counted(tmp_path: Path) -> None:
     assert data.interactions["rating"].tolist() == [5, 4, 5, 4, 5, 4]
     assert data.repairs["rows_below_minimum_rating"] == 3
     assert data.items["key"].tolist() == ["cup", "pan", "pot", "tea"]
+
+
+def test_pairs_below_the_minimum_rating_stay_known_as_left_out(tmp_path: Path) -> None:
+    # 007 and pot 2, ann and tea 3, bob and cup 1 are below; ann has bought tea again and liked it
+    raw = write(tmp_path, PURCHASES + "ann,tea,5,2024-03-10\n")
+    prepare(config(**FULL, minimum_rating=4), raw, tmp_path / "prepared")
+    users, items = load_users(tmp_path / "prepared")["key"], load_items(tmp_path / "prepared")["key"]
+    left_out = load_left_out(tmp_path / "prepared")
+    pairs = list(zip(users.loc[left_out["user"]], items.loc[left_out["item"]], strict=True))
+    assert sorted(pairs) == [("007", "pot"), ("bob", "cup")]
+    assert left_out["user"].dtype == left_out["item"].dtype == "int32"
+    prepare(config(**FULL), raw, tmp_path / "all")
+    assert load_left_out(tmp_path / "all").empty
 
 
 def test_dates_become_seconds(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from planted import N_ITEMS, N_USERS, NEVER_TRAINED, SMALL, planted_content, planted_dataset
-from test_refit import finished
+from test_refit import LEFT_OUT_OF_3, finished
 
 from mmrepro.config.protocol import ProtocolConfig
 from mmrepro.datasets.interactions import ITEMS
@@ -26,6 +26,7 @@ from mmrepro.training.serving import Server
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 HAD = planted_dataset().interactions.groupby("user")["item"].agg(set)
+HAD[3] |= {LEFT_OUT_OF_3}
 COLD = {f"I{item}" for item in range(N_ITEMS - NEVER_TRAINED, N_ITEMS)}
 
 
@@ -91,6 +92,18 @@ def test_who_is_no_user_is_answered_by_what_he_likes(tmp_path: Path) -> None:
         server = Server.load(finished(tmp_path, model, parameters=parameters), tmp_path)
         found = recommend_liked(server, ["I1", "I6", "I1"], 5, tmp_path).frame
         assert len(found) == 5 and not {"I1", "I6"} & set(found["item"]) and not COLD & set(found["item"])
+
+
+def test_liked_items_of_which_a_model_knows_nothing_are_said(tmp_path: Path) -> None:
+    cold = sorted(COLD)[0]
+    server = Server.load(finished(tmp_path, "itemknn"), tmp_path)
+    with pytest.raises(MmreproError, match="itemknn knows nothing of the liked items"):
+        recommend_liked(server, [cold], 5, tmp_path)
+    found = recommend_liked(server, ["I1", cold], 5, tmp_path)
+    assert "1 liked items say nothing: nobody has had them in training" in found.notes
+    pd.testing.assert_frame_equal(found.frame, recommend_liked(server, ["I1"], 5, tmp_path).frame)
+    content = Server.load(finished(tmp_path, "vbpr", parameters=SMALL, **with_features(tmp_path)), tmp_path)
+    assert len(recommend_liked(content, [cold], 5, tmp_path).frame) == 5
 
 
 def test_histories_are_scored_as_by_hand() -> None:

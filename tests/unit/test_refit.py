@@ -11,7 +11,7 @@ from planted import N_ITEMS, N_USERS, SMALL, planted_dataset, write_planted
 
 from mmrepro.config.protocol import ProtocolConfig
 from mmrepro.config.run import RunSpec
-from mmrepro.datasets.interactions import ITEMS, USERS
+from mmrepro.datasets.interactions import ITEMS, LEFT_OUT, USERS
 from mmrepro.errors import MmreproError
 from mmrepro.records.files import read_object, write_record
 from mmrepro.study.layout import Layout
@@ -20,6 +20,8 @@ from mmrepro.training.run import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RELEASED = ProtocolConfig(base="released").resolve()
+LEFT_OUT_OF_3 = min({*range(N_ITEMS)} - {*planted_dataset().interactions.query("user == 3")["item"]})
+"""An item that user 3 has had by the raw data alone."""
 
 
 def finished(root: Path, model: str, **changes: object) -> Path:
@@ -28,7 +30,8 @@ def finished(root: Path, model: str, **changes: object) -> Path:
     if not prepared.is_dir():
         items = pd.DataFrame({"key": [f"I{i}" for i in range(N_ITEMS)], "title": "a"}).rename_axis("item")
         users = pd.DataFrame({"key": [f"U{i}" for i in range(N_USERS)]}).rename_axis("user")
-        write_planted(prepared, {ITEMS: items, USERS: users})
+        left_out = pd.DataFrame({"user": [3], "item": [LEFT_OUT_OF_3]}, dtype=np.int32)
+        write_planted(prepared, {ITEMS: items, USERS: users, LEFT_OUT: left_out})
     spec = RunSpec.model_validate({"purpose": "final", "dataset": "planted", "model": model, **changes})
     folder = root / Layout.run(spec, 1)
     features = root / Layout.features("planted", spec.features) if spec.features else None

@@ -168,6 +168,12 @@ def test_status_and_recommend_answer(finished: Checkout) -> None:
         answer = finished.call("mmrepro", "recommend", relative, *option, "--k", "3")
         assert answer.returncode == 0, answer.stderr
         assert len(answer.stdout.strip().splitlines()) == 4
+    listed = json.loads(finished.call("mmrepro", "runs", "smoke", "--json").stdout)
+    [name] = [row["run"] for row in listed if row["folder"] == relative]
+    named = finished.call("mmrepro", "recommend", "smoke", "--run", name, "--liked", items["key"][0], "--k", "3")
+    assert named.returncode == 0 and f"from {relative}, trained" in named.stderr
+    unknown = finished.call("mmrepro", "recommend", "smoke", "--run", name[:-1], "--user", users["key"][0])
+    assert unknown.returncode == 1 and f"did you mean '{name}'" in unknown.stderr
     unknown = finished.call("mmrepro", "recommend", relative, "--user", "nobody")
     assert unknown.returncode == 1 and "nobody" in unknown.stderr
 

@@ -55,6 +55,7 @@ rule prepare:
         interactions=f"{PREPARED}/interactions.parquet",
         item_list=f"{PREPARED}/items.parquet",
         user_list=f"{PREPARED}/users.parquet",
+        left_out=f"{PREPARED}/left_out.parquet",
         statistics=f"{PREPARED}/statistics.json",
     log:
         KINDS["prepare"].log_file,

@@ -17,6 +17,7 @@ from mmrepro.ops.interactions import Interactions
 from mmrepro.records.files import atomic_path, file_sha256, read_object, write_record
 
 INTERACTIONS, ITEMS, USERS, STATISTICS = "interactions.parquet", "items.parquet", "users.parquet", "statistics.json"
+LEFT_OUT = "left_out.parquet"
 PUBLISHED_ITEMS = "published_items"
 
 
@@ -142,6 +143,23 @@ def load_users(folder: Path) -> pd.DataFrame:
     return _table(folder, USERS)
 
 
+def load_left_out(folder: Path) -> pd.DataFrame:
+    """Read the pairs of a user and an item that the raw data have and no split has.
+
+    Parameters
+    ----------
+    folder
+        Folder that `prepare` wrote.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns `user`, `item` (int32), by user and item: rows below a minimum rating, of items that a filter removed
+        and `catalogue: described` has kept, or of cold users and items.
+    """
+    return _table(folder, LEFT_OUT)
+
+
 def load_statistics(folder: Path, *needed: str) -> dict[str, Any]:
     """Read what `prepare` counted.
 
@@ -173,7 +191,7 @@ def write_prepared(folder: Path, tables: Mapping[str, pd.DataFrame], statistics:
     folder
         Where it is written.
     tables
-        `INTERACTIONS`, `ITEMS` and `USERS` -> table.
+        `INTERACTIONS`, `ITEMS`, `USERS` and `LEFT_OUT` -> table.
     statistics
         Content of `statistics.json`.
     """

@@ -19,7 +19,7 @@ import pandas as pd
 from mmrepro.columns import IMAGE_REASON, SPLITS, TRAIN, Columns
 from mmrepro.config.dataset import DatasetConfig, Expected
 from mmrepro.datasets.filters import PAIR, k_core
-from mmrepro.datasets.interactions import INTERACTIONS, ITEMS, USERS, write_prepared
+from mmrepro.datasets.interactions import INTERACTIONS, ITEMS, LEFT_OUT, USERS, write_prepared
 from mmrepro.datasets.numbering import numbered
 from mmrepro.datasets.raw import ITEM_COLUMNS, RawDataset
 from mmrepro.datasets.readers import load_reader
@@ -62,6 +62,7 @@ def prepare(config: DatasetConfig, raw: Path, output: Path) -> None:
     rows, users, items = _coded(interactions, data, published)
     records = _described(data.items, raw)
     found = Findings.of(data, notes)
+    had = [(rows[PAIR], users, items), *_disregarded(data)]
     del data, interactions  # the key of every row
     steps = [count("raw", rows)]
     copies = count_copies(rows)
@@ -94,7 +95,8 @@ def prepare(config: DatasetConfig, raw: Path, output: Path) -> None:
     for note in remarks_on(statistics):
         print(f"{origin}: {note}", file=sys.stderr)
     user_table = pd.DataFrame({Columns.KEY: np.asarray(users)}, index=_numbers(users, Columns.USER))
-    write_prepared(output, {INTERACTIONS: kept, ITEMS: item_table, USERS: user_table}, statistics)
+    left_out = _left_out(had, users, items, kept)
+    write_prepared(output, {INTERACTIONS: kept, ITEMS: item_table, USERS: user_table, LEFT_OUT: left_out}, statistics)
 
 
 def _refuse_contradictions(config: DatasetConfig, origin: str) -> None:
@@ -125,6 +127,32 @@ def _coded(rows: pd.DataFrame, data: RawDataset, published: bool) -> tuple[pd.Da
     if Columns.SPLIT in rows:
         keys.append(rows[Columns.SPLIT].map({name: code for code, name in enumerate(SPLITS)}).to_numpy())
     return rows.take(np.lexsort(keys[::-1])).reset_index(drop=True), users, items
+
+
+def _disregarded(data: RawDataset) -> list[tuple[pd.DataFrame, pd.Index, pd.Index]]:
+    """Pairs that the reader takes for no interaction, as codes, and the keys of users and items by code."""
+    if data.disregarded is None or data.disregarded.empty:
+        return []
+    codes = {name: _sorted_codes(data.disregarded[name]) for name in PAIR}
+    pairs = pd.DataFrame({name: numbers for name, (numbers, _) in codes.items()})
+    return [(pairs, codes[Columns.USER][1], codes[Columns.ITEM][1])]
+
+
+def _left_out(
+    had: list[tuple[pd.DataFrame, pd.Index, pd.Index]], users: pd.Index, items: pd.Index, kept: pd.DataFrame
+) -> pd.DataFrame:
+    """Pairs of users and items that are there, which the raw data have and the prepared data have not."""
+    in_kept = kept[Columns.USER].to_numpy(np.int64) * len(items) + kept[Columns.ITEM].to_numpy()
+    found = [np.empty(0, np.int64)]
+    for pairs, user_keys, item_keys in had:
+        pair_users = users.get_indexer(user_keys).astype(np.int64)[pairs[Columns.USER]]
+        pair_items = items.get_indexer(item_keys).astype(np.int64)[pairs[Columns.ITEM]]
+        present = (pair_users >= 0) & (pair_items >= 0)
+        found.append(pair_users[present] * len(items) + pair_items[present])
+    left = np.setdiff1d(np.concatenate(found), in_kept)
+    return pd.DataFrame(
+        {Columns.USER: (left // len(items)).astype(np.int32), Columns.ITEM: (left % len(items)).astype(np.int32)}
+    )
 
 
 def _sorted_codes(column: pd.Series) -> tuple[np.ndarray, pd.Index]:

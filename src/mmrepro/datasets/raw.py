@@ -42,6 +42,8 @@ class RawDataset:
         names images by url; null where unknown. Unique keys.
     user_numbering, item_numbering
         Keys in the order of a published numbering, gaps filled; None: the data set has none.
+    disregarded
+        Pairs, columns `user` and `item`, that the files have and the reader takes for no interaction.
     repairs
         Counts of what the reader mended.
     time_orders_users
@@ -58,6 +60,7 @@ class RawDataset:
     items: pd.DataFrame
     user_numbering: pd.Index | None = None
     item_numbering: pd.Index | None = None
+    disregarded: pd.DataFrame | None = None
     repairs: dict[str, int] = field(default_factory=dict)
     time_orders_users: bool = True
     time_unit: TimeUnit | None = None

@@ -12,7 +12,7 @@ import pandas as pd
 
 from mmrepro.columns import Columns
 from mmrepro.datasets.delimited import Dialect, guess_separator, read_delimited
-from mmrepro.datasets.interactions import load_items, load_statistics, load_users
+from mmrepro.datasets.interactions import load_items, load_users
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.lists import NO_ITEM
 from mmrepro.records.files import atomic_path
@@ -42,7 +42,7 @@ class Recommendations:
 def recommend_users(
     server: Server, keys: Sequence[str] | None = None, k: int = 10, root: Path = Path(), skip_unknown: bool = False
 ) -> Recommendations:
-    """Recommend items to users; nobody is offered what interactions say that he has had, in whichever split.
+    """Recommend items to users; nobody is offered what the raw data say that he has had, in a split or in none.
 
     Parameters
     ----------
@@ -90,17 +90,29 @@ def recommend_users(
     )
     short = int((kept.sum(axis=1) < min(k, len(items))).sum())
     notes += [f"{short} users have fewer than {k} items left"] * bool(short)
-    return Recommendations(frame, (*notes, *_left_out(server, prepared)))
+    return Recommendations(frame, (*notes, *_left_out(server)))
 
 
 def recommend_liked(server: Server, keys: Sequence[str], k: int = 10, root: Path = Path()) -> Recommendations:
     """Recommend items to somebody who likes certain items, these left out; columns as of `recommend_users`, without
     user. Parameters are the same.
+
+    Raises
+    ------
+    MmreproError
+        For unknown keys, and for a model that knows nothing of any of them: nobody has had them in training, and it
+        reads no content.
     """
     prepared = root / Layout.prepared(server.spec.dataset)
     items = load_items(prepared)
     liked = np.unique(positions(items[Columns.KEY].astype("str"), keys, "item"))
-    ranked, scores = server.rank_history(liked, k)
+    unknown = liked[~server.offered[liked]]
+    if len(unknown) == len(liked):
+        raise MmreproError(
+            f"{server.spec.model} knows nothing of the liked items: nobody has had them in training, and it reads no "
+            "content; like others, or use a model that reads content"
+        )
+    ranked, scores = server.rank_history(np.setdiff1d(liked, unknown), k)
     chosen = items.iloc[ranked]
     frame = pd.DataFrame(
         {
@@ -111,26 +123,17 @@ def recommend_liked(server: Server, keys: Sequence[str], k: int = 10, root: Path
         }
     )
     notes = [f"the model has only {len(ranked)} others to offer"] if len(ranked) < k else []
-    return Recommendations(frame, (*notes, *_left_out(server, prepared)))
+    notes += [f"{len(unknown)} liked items say nothing: nobody has had them in training"] if len(unknown) else []
+    return Recommendations(frame, (*notes, *_left_out(server)))
 
 
-def _left_out(server: Server, prepared: Path) -> tuple[str, ...]:
-    """What the lists do not hold, and what they may hold because preparation has left it out."""
+def _left_out(server: Server) -> tuple[str, ...]:
+    """What the lists do not hold."""
     notes = []
     if never := int((~server.offered).sum()):
         notes.append(
             f"{server.spec.model} reads no content, so that {never} items are not offered that nobody has had in "
             "training"
-        )
-    counted = load_statistics(prepared)
-    below = int((counted.get("repairs") or {}).get("rows_below_minimum_rating") or 0)
-    filtered = (
-        counted["steps"][0]["interactions"] - sum(counted["interactions"].values()) if counted.get("steps") else 0
-    )
-    if below or filtered > 0:
-        notes.append(
-            f"{below + max(filtered, 0)} rows were left out when the data were prepared (filters, ratings, "
-            "repetitions): their items count as not had, and may be offered"
         )
     return tuple(notes)
 

@@ -25,13 +25,16 @@ class Wanted:
 
     Attributes
     ----------
+    name
+        Of a run, as `named_runs` has it; None: the run is one of the main table, and what follows says which.
     model, dataset, protocol
         Of the main table.
     seed
         None: the first.
     """
 
-    model: str
+    name: str | None = None
+    model: str | None = None
     dataset: str | None = None
     protocol: str | None = None
     seed: int | None = None
@@ -83,7 +86,7 @@ def runs_frame(plan: Plan, root: Path = Path()) -> pd.DataFrame:
 
 
 def find_run(plan: Plan, wanted: Wanted, root: Path = Path()) -> PlannedRun:
-    """Return the finished run of the main table that is meant.
+    """Return the finished run that is meant.
 
     Parameters
     ----------
@@ -100,6 +103,13 @@ def find_run(plan: Plan, wanted: Wanted, root: Path = Path()) -> PlannedRun:
         For a name that the study has not, one that is needed and not said, or a run that has not finished.
     """
     study = plan.study
+    if wanted.name is not None:
+        names = dict(named_runs(plan))
+        if wanted.name not in names:
+            raise MmreproError(f"{study.study}: the study has no run '{wanted.name}'; {nearest(wanted.name, [*names])}")
+        return _finished(names[wanted.name], wanted.name, study.study, root)
+    if wanted.model is None:
+        raise MmreproError(f"{study.study}: say which model, with --model: {', '.join(study.models)}")
     for word, valid, kind in (
         (wanted.model, study.models, "model"), (wanted.dataset, study.datasets, "data set"),
         (wanted.protocol, tuple(study.protocols), "protocol"),
@@ -114,6 +124,10 @@ def find_run(plan: Plan, wanted: Wanted, root: Path = Path()) -> PlannedRun:
     found = [run for run in runs if wanted.seed in (None, run.seed)]
     if not found:
         raise MmreproError(f"{study.study}: no seed {wanted.seed}; {Columns.SEED}s are {[run.seed for run in runs]}")
-    if not (root / found[0].record).is_file():
-        raise MmreproError(f"{study.study}: {name_of(found[0])} has not finished; run the study first")
-    return found[0]
+    return _finished(found[0], name_of(found[0]), study.study, root)
+
+
+def _finished(run: PlannedRun, name: str, study: str, root: Path) -> PlannedRun:
+    if not (root / run.record).is_file():
+        raise MmreproError(f"{study}: {name} has not finished; run the study first")
+    return run

@@ -14,13 +14,15 @@ from mmrepro.housekeeping.commands import Json, study_path
 from mmrepro.reporting.escape import visible
 
 if TYPE_CHECKING:
-    from mmrepro.study.plan import Plan, PlannedRun
+    from mmrepro.reporting.runs import Wanted
+    from mmrepro.study.plan import Plan
 
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="a study's name or file, or the folder of a finished run")]
 Model = Annotated[str | None, typer.Option(help="of a study's main table")]
 Dataset = Annotated[str | None, typer.Option(help="where the study has several")]
 Protocol = Annotated[str | None, typer.Option(help="unless given, the study's first")]
 Seed = Annotated[int | None, typer.Option(help="unless given, the study's first")]
+Run = Annotated[str | None, typer.Option(help="a run's name, as `mmrepro runs` lists it, in place of all these")]
 Project = Annotated[
     Path | None, typer.Option(help="folder of the project; unless given, the nearest one from here upward")
 ]
@@ -47,6 +49,7 @@ def runs(
 
 def recommend(
     study: Study, model: Model = None, dataset: Dataset = None, protocol: Protocol = None, seed: Seed = None,
+    run: Run = None,
     user: Annotated[list[str] | None, typer.Option(help="a user's key; several times for several users")] = None,
     users: Annotated[
         Path | None, typer.Option(help="a file with a column `user`, or a key a line; `--output` alone: all users")
@@ -68,6 +71,7 @@ def recommend(
         require_format,
         write_table,
     )  # fmt: skip
+    from mmrepro.reporting.runs import Wanted
     from mmrepro.training.serving import Server
 
     if sum(given is not None for given in (user or None, users, liked)) > 1:
@@ -79,7 +83,7 @@ def recommend(
     keys = read_keys(users) if users else user
     output = output and output.absolute()
     root = project_folder(project)
-    folder = _folder(study, root, model, dataset, protocol, seed)
+    folder = _folder(study, root, Wanted(run, model, dataset, protocol, seed))
     with working_in(root):
         server = Server.load(folder)
         if liked:
@@ -98,16 +102,18 @@ def recommend(
 
 def refit(
     study: Study, model: Model = None, dataset: Dataset = None, protocol: Protocol = None, seed: Seed = None,
+    run: Run = None,
     output: Annotated[Path | None, typer.Option(help="unless given, a folder below results/serving")] = None,
     project: Project = None,
 ) -> None:  # fmt: skip
     """Train a final run's model on all interactions, for `recommend`; nothing is left to measure it by."""
     from mmrepro.library.project import project_folder, working_in
+    from mmrepro.reporting.runs import Wanted
     from mmrepro.training.refit import refit as start
 
     output = output and output.absolute()
     root = project_folder(project)
-    folder = _folder(study, root, model, dataset, protocol, seed, prefer_refit=False)
+    folder = _folder(study, root, Wanted(run, model, dataset, protocol, seed), prefer_refit=False)
     with working_in(root):
         with contextlib.redirect_stdout(io.StringIO()):  # what training tells programs
             made = start(folder, output)
@@ -116,16 +122,18 @@ def refit(
 
 def export(
     study: Study, model: Model = None, dataset: Dataset = None, protocol: Protocol = None, seed: Seed = None,
+    run: Run = None,
     output: Annotated[Path, typer.Option(help="a folder that is not there yet")] = Path("export"),
     project: Project = None,
 ) -> None:  # fmt: skip
     """Write a run's vectors and index of items and users, and a card that says where they come from."""
     from mmrepro.library.project import project_folder, working_in
+    from mmrepro.reporting.runs import Wanted
     from mmrepro.serving.export import export as write
 
     output = output.absolute()
     root = project_folder(project)
-    folder = _folder(study, root, model, dataset, protocol, seed)
+    folder = _folder(study, root, Wanted(run, model, dataset, protocol, seed))
     with working_in(root):
         print(visible(write(folder, output)))
 
@@ -150,14 +158,11 @@ def _plan(file: Path) -> Plan:
     return resolved(file)
 
 
-def _folder(
-    study: str, root: Path, model: str | None, dataset: str | None, protocol: str | None, seed: int | None,
-    prefer_refit: bool = True,
-) -> Path:  # fmt: skip
+def _folder(study: str, root: Path, wanted: Wanted, prefer_refit: bool = True) -> Path:
     """Folder of the run that is meant, relative to the project; its refit where there is one."""
     from mmrepro.errors import MmreproError
     from mmrepro.library.project import working_in
-    from mmrepro.reporting.runs import Wanted, find_run
+    from mmrepro.reporting.runs import find_run
     from mmrepro.training.refit import refitted
 
     path = Path(study)
@@ -169,10 +174,7 @@ def _folder(
     with working_in(root):
         if (Path(study) / "run.json").is_file():
             return Path(study)
-        plan = _plan(file)
-        if model is None:
-            raise MmreproError(f"{study}: say which model, with --model: {', '.join(plan.study.models)}")
-        run: PlannedRun = find_run(plan, Wanted(model, dataset, protocol, seed))
+        run = find_run(_plan(file), wanted)
         return (refitted(run.folder) if prefer_refit else None) or run.folder
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import yaml
 
@@ -15,12 +16,13 @@ from mmrepro.columns import SPLITS, TEST, TRAIN, Columns
 from mmrepro.config.files import validate
 from mmrepro.config.model import is_lists
 from mmrepro.config.run import RunSpec
-from mmrepro.datasets.interactions import PreparedDataset
+from mmrepro.datasets.interactions import PreparedDataset, load_left_out
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator, EveryonesEvaluator
 from mmrepro.evaluation.lists import NO_ITEM, RankedLists, lists_of_rows
 from mmrepro.evaluation.ranking import make_scorer, rank
 from mmrepro.models.base import Model, build_model, model_class
+from mmrepro.ops.interactions import Interactions
 from mmrepro.records.files import AGAIN, read_object, read_table, recorded_file
 from mmrepro.runtime.devices import training_device
 from mmrepro.runtime.seeds import derive_seed, seed_everything
@@ -47,6 +49,8 @@ class Server:
         Its data.
     model, device
         As the run left it, and where it computes.
+    had
+        All that users have had: the interactions of all splits, and those that preparation left out.
     offered
         Items that it may offer, shape (n_items,), bool: an item that nobody has had is offered by its content alone.
     """
@@ -57,6 +61,7 @@ class Server:
     dataset: PreparedDataset
     model: Model
     device: str
+    had: Interactions
     offered: np.ndarray
 
     @classmethod
@@ -89,7 +94,8 @@ class Server:
         evaluator = kind(dataset, spec.protocol, device)
         model = _model(folder, record, spec, evaluator, features)
         bought = evaluator.dataset.of(TRAIN).popularity > 0
-        found = cls(folder, record, spec, dataset, model, device, bought | model.uses_features)
+        had = _had(dataset, load_left_out(prepared))
+        found = cls(folder, record, spec, dataset, model, device, had, bought | model.uses_features)
         if spec.purpose == "final":
             found._require_lists(evaluator)
         return found
@@ -105,8 +111,8 @@ class Server:
             Length of the lists.
         """
         with torch.no_grad():
-            scorer, known = make_scorer(self.model), self.dataset.of(*SPLITS).by_user
-        return rank(lambda n: self._masked(scorer(n)), users, self.dataset.n_items, known, k, self.device)
+            scorer = make_scorer(self.model)
+        return rank(lambda n: self._masked(scorer(n)), users, self.dataset.n_items, self.had.by_user, k, self.device)
 
     def rank_history(self, items: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the first k items, and their scores, for somebody who likes items, these left out.
@@ -182,6 +188,13 @@ def _asked(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return {"watch": written["watch"]} if isinstance(written, dict) and "watch" in written else {}
+
+
+def _had(dataset: PreparedDataset, left_out: pd.DataFrame) -> Interactions:
+    known = dataset.of(*SPLITS)
+    users = np.concatenate([known.users, left_out[Columns.USER].to_numpy(np.int64)])
+    items = np.concatenate([known.items, left_out[Columns.ITEM].to_numpy(np.int64)])
+    return Interactions(users, items, dataset.n_users, dataset.n_items)
 
 
 def _model(

@@ -98,8 +98,8 @@ def read(raw: Path, config: DatasetConfig) -> RawDataset:
     -------
     RawDataset
         Timestamps as given, or in seconds where they are dates (UTC unless they say otherwise). Images that are no
-        file are null. `repairs` counts those, interactions below `minimum_rating`, repeated item records, and texts
-        with markup.
+        file are null. `repairs` counts those, interactions below `minimum_rating` (`disregarded`), repeated item
+        records, and texts with markup.
 
     Raises
     ------
@@ -111,11 +111,11 @@ def read(raw: Path, config: DatasetConfig) -> RawDataset:
     options = validate(Options, config.options, origin)
     _check(options, origin)
     reader = _Reader(raw, options)
-    interactions, below = reader.interactions()
+    interactions, disregarded = reader.interactions()
     items, repairs, pictures = reader.items(interactions[Columns.ITEM])
     return RawDataset(
-        interactions, items, repairs={**reader.left_out(below), **repairs}, time_unit=reader.time_unit,
-        notes=tuple(reader.notes), pictures=pictures,
+        interactions, items, disregarded=disregarded, repairs={**reader.left_out(len(disregarded)), **repairs},
+        time_unit=reader.time_unit, notes=tuple(reader.notes), pictures=pictures,
     )  # fmt: skip
 
 
@@ -139,8 +139,8 @@ class _Reader:
         self.time_unit = options.timestamp_unit
         self.both_sides = 0
 
-    def interactions(self) -> tuple[pd.DataFrame, int]:
-        """Interactions, and how many were left out for their rating."""
+    def interactions(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Interactions, and the pairs that are none for their rating."""
         options, path = self.options, self.raw / self.options.interactions_file
         named = {
             Columns.USER: options.user_column,
@@ -155,18 +155,18 @@ class _Reader:
             frame[Columns.RATING] = self.ratings(path, table[options.rating_column], first_line)
         if options.timestamp_column is not None:
             frame[Columns.TIMESTAMP] = self.timestamps(path, table[options.timestamp_column], first_line)
-        rows = pd.DataFrame(frame)
+        rows, pair = pd.DataFrame(frame), [Columns.USER, Columns.ITEM]
         if options.minimum_rating is None:
-            return rows, 0
+            return rows, rows.loc[:, pair].iloc[:0]
         enough = rows[Columns.RATING] >= options.minimum_rating
-        kept, pair = rows.loc[enough].reset_index(drop=True), [Columns.USER, Columns.ITEM]
-        self.both_sides = len(rows.loc[enough, pair].drop_duplicates().merge(rows.loc[~enough, pair].drop_duplicates()))
+        kept, below = rows.loc[enough].reset_index(drop=True), rows.loc[~enough, pair].reset_index(drop=True)
+        self.both_sides = len(kept[pair].drop_duplicates().merge(below.drop_duplicates()))
         if kept.empty:
             highest = rows[Columns.RATING].max()
             raise MmreproError(
                 f"{path}: no rating reaches minimum_rating {options.minimum_rating}; highest is {highest}"
             )
-        return kept, len(rows) - len(kept)
+        return kept, below
 
     def left_out(self, below: int) -> dict[str, int]:
         """Counts of interactions below the minimum rating, and of pairs that are rated on both sides of it."""
