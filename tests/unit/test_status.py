@@ -19,6 +19,16 @@ def log_of(plan: Plan, product: Path) -> Path:
     return next(job.log for job in plan.jobs if job.product in (product, product / "run.json"))
 
 
+def plan_now(root: Path) -> Plan:
+    """The plan, after all records were brought to the code of today."""
+    plan = plan_of_file(STUDY_FILE, root)
+    for job in plan.jobs:
+        path = root / job.product
+        if job.of_kind.records and path.is_file():
+            path.write_text(json.dumps({**json.loads(path.read_text()), "code": job.code}))
+    return plan
+
+
 def counts(text: str, name: str) -> list[int]:
     line = next(line for line in text.splitlines() if line.startswith(name))
     return [int(part) for part in line.removeprefix(name).split()]
@@ -26,7 +36,7 @@ def counts(text: str, name: str) -> list[int]:
 
 def test_nothing_done_yet(tmp_path: Path) -> None:
     make_root(tmp_path)
-    text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
+    text = status(plan_now(tmp_path), tmp_path)
     assert counts(text, "final runs") == [0, 0, 0, 10, 10]  # done, running, failed, left, all
     assert "remaining: no estimate yet" in text
 
@@ -36,9 +46,21 @@ def test_all_done(tmp_path: Path) -> None:
     write_all(tmp_path, plan)
     for probe in plan.probes:
         write_probe(tmp_path, probe, 0.5)
-    text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
+    text = status(plan_now(tmp_path), tmp_path)
     assert counts(text, "final runs") == [10, 0, 0, 0, 10]
     assert "nothing is left to train or to probe" in text
+
+
+def test_what_other_code_made_is_left_and_says_how_long_it_takes(tmp_path: Path) -> None:
+    plan = make_root(tmp_path, models=["cm3"], feature_quality=[])
+    for run in plan.runs:
+        write_run(tmp_path, run, USERS["cm3"][0], wall_seconds=600.0)
+    assert counts(status(plan_now(tmp_path), tmp_path), "final runs") == [4, 0, 0, 0, 4]
+    record = tmp_path / plan.runs[0].record
+    record.write_text(json.dumps({**json.loads(record.read_text()), "code": "0" * 16}))
+    found = status_data(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
+    assert found["jobs"]["train"] == {"done": 3, "running": 0, "failed": 0, "left": 1}
+    assert 600 <= found["seconds_left"] < 900
 
 
 def test_running_failed_and_left_are_told_apart(tmp_path: Path) -> None:
@@ -51,7 +73,7 @@ def test_running_failed_and_left_are_told_apart(tmp_path: Path) -> None:
     log.parent.mkdir(parents=True)
     log.write_text("one\ntwo\n\n 10%|#\r 90%|#########\nthree\nfour\nfive\nmmrepro: loss is NaN\n")
     with FileLock(tmp_path / running.folder / ".lock"):
-        text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
+        text = status(plan_now(tmp_path), tmp_path)
     assert counts(text, "final runs") == [0, 1, 1, 8, 10]
     assert f"running: {running.record.as_posix()}" in text
     shown = text.split(f"failed: {failed.record.as_posix()}\n")[1].splitlines()
@@ -66,10 +88,10 @@ def test_a_lock_held_by_another_process_is_seen_and_left_alone(tmp_path: Path) -
     with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        assert counts(status(plan_of_file(STUDY_FILE, tmp_path), tmp_path), "final runs")[1] == 1
+        assert counts(status(plan_now(tmp_path), tmp_path), "final runs")[1] == 1
         process.communicate("\n")
     assert process.returncode == 0
-    assert counts(status(plan_of_file(STUDY_FILE, tmp_path), tmp_path), "final runs")[1] == 0
+    assert counts(status(plan_now(tmp_path), tmp_path), "final runs")[1] == 0
 
 
 def test_a_log_lies_where_the_workflow_puts_it(tmp_path: Path) -> None:
@@ -89,7 +111,7 @@ def test_estimate_prefers_runs_of_the_same_data_set(tmp_path: Path) -> None:
             write_run(tmp_path, run, USERS["cm3"][0], wall_seconds=wall)
     # left: cm3 seed 1 on each data set, 10 and 30 minutes; what little all other jobs are planned to take
     assert 40 <= minutes_left(tmp_path) < 46
-    assert "min, one job after another" in status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
+    assert "min, one job after another" in status(plan_now(tmp_path), tmp_path)
 
 
 def test_estimate_falls_back_to_the_same_model_on_other_data_sets(tmp_path: Path) -> None:
@@ -111,16 +133,16 @@ def test_a_job_takes_as_long_as_its_process_and_as_many_run_at_once_as_lately(tm
         path.write_text("s\th:m:s\n600.0\t0:10:00\n")  # with the start of the process
         begun = 1000.0 + 60 * number
         write_workflow_record(tmp_path, run.record.as_posix(), {"starttime": begun, "endtime": begun + 600})
-    found = status_data(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
+    found = status_data(plan_now(tmp_path), tmp_path)
     at_once = 1200 / 660
     assert found["jobs_at_once"] == pytest.approx(at_once)
     assert 1200 / at_once <= found["seconds_left"] < 1500 / at_once
     assert found["jobs"]["train"] == {"done": 2, "running": 0, "failed": 0, "left": 2}
-    assert "1.8 jobs at once, as lately" in status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
+    assert "1.8 jobs at once, as lately" in status(plan_now(tmp_path), tmp_path)
 
 
 def minutes_left(root: Path) -> float:
-    return status_data(plan_of_file(STUDY_FILE, root), root)["seconds_left"] / 60
+    return status_data(plan_now(root), root)["seconds_left"] / 60
 
 
 def test_a_job_that_was_asked_to_end_has_not_failed(tmp_path: Path) -> None:
@@ -142,7 +164,7 @@ def test_trials_are_counted_apart_and_an_outdated_final_is_left_not_failed(tmp_p
     log.write_text("finished\n")
     write_winner(tmp_path, plan, {"n_layers": 3})
     write_run(tmp_path, plan.trials[0], [0.5])
-    text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
+    text = status(plan_now(tmp_path), tmp_path)
     assert counts(text, "trials") == [1, 0, 0, 1, 2]
     assert counts(text, "final runs") == [0, 0, 0, 2, 2]
 
@@ -150,7 +172,7 @@ def test_trials_are_counted_apart_and_an_outdated_final_is_left_not_failed(tmp_p
 def test_pretrainings_and_probes_are_counted_and_a_pretraining_predicts_the_next(tmp_path: Path) -> None:
     plan = make_root(tmp_path, models=["cm3"], features={"default": "alignrec-miniature"})
     first, second = plan.alignments
-    assert counts(status(plan_of_file(STUDY_FILE, tmp_path), tmp_path), "pre-trainings") == [0, 0, 0, 2, 2]
+    assert counts(status(plan_now(tmp_path), tmp_path), "pre-trainings") == [0, 0, 0, 2, 2]
     write_alignment(tmp_path, first, wall_seconds=1800.0)
     write_probe(tmp_path, plan.probes[0], 0.5)
     log = tmp_path / log_of(plan, plan.probes[1].path)
@@ -158,12 +180,12 @@ def test_pretrainings_and_probes_are_counted_and_a_pretraining_predicts_the_next
     log.touch()  # it runs, or was killed
     (tmp_path / second.folder).mkdir(parents=True)
     with FileLock(tmp_path / second.folder / ".lock"):
-        text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
+        text = status(plan_now(tmp_path), tmp_path)
     assert counts(text, "pre-trainings") == [1, 1, 0, 0, 2]
     assert counts(text, "probes") == [1, 0, 0, 1, 2]
     assert minutes_left(tmp_path) > 30
     log.write_text("mmrepro: no such table\n")
-    text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
+    text = status(plan_now(tmp_path), tmp_path)
     assert counts(text, "probes") == [1, 0, 1, 0, 2]
     assert text.endswith(f"failed: {plan.probes[1].path.as_posix()}\n    mmrepro: no such table")
 
@@ -176,12 +198,12 @@ def test_a_search_that_makes_its_own_trials_is_one_job_until_it_ends(tmp_path: P
     trial = tmp_path / Layout.run(selection.sequential.trial_with({"n_layers": 3}), selection.sequential.seed)
     trial.mkdir(parents=True)
     with FileLock(trial / ".lock"):
-        text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
+        text = status(plan_now(tmp_path), tmp_path)
     assert counts(text, "searches") == [0, 1, 0, 0, 1]
     assert "trials" not in text
-    assert counts(status(plan_of_file(STUDY_FILE, tmp_path), tmp_path), "searches") == [0, 0, 0, 1, 1]
+    assert counts(status(plan_now(tmp_path), tmp_path), "searches") == [0, 0, 0, 1, 1]
     write_winner(tmp_path, plan, {"n_layers": 3}, trials=[{"parameters": {"n_layers": 3}}])
-    text = status(plan_of_file(STUDY_FILE, tmp_path), tmp_path)
+    text = status(plan_now(tmp_path), tmp_path)
     assert counts(text, "searches") == [1, 0, 0, 0, 1]
     assert counts(text, "trials") == [0, 0, 0, 1, 1]
 
@@ -193,5 +215,5 @@ def test_a_job_of_other_data_than_are_prepared_is_left(tmp_path: Path) -> None:
     prepared.parent.mkdir(parents=True, exist_ok=True)
     prepared.write_text(json.dumps({"content_hash": "1" * 64}))
     of_toy_a = sum(run.spec.dataset == "toy-a" for run in plan.runs)
-    found = counts(status(plan_of_file(STUDY_FILE, tmp_path), tmp_path), "final runs")
+    found = counts(status(plan_now(tmp_path), tmp_path), "final runs")
     assert found == [len(plan.runs) - of_toy_a, 0, 0, of_toy_a, len(plan.runs)] and of_toy_a > 0

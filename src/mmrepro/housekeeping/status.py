@@ -32,7 +32,7 @@ class Progress:
     job
         The job.
     seconds
-        Wall time, where it is done and its record tells.
+        Wall time, where its record tells; also of a job that is left because its code has changed since.
     """
 
     job: Job
@@ -105,6 +105,8 @@ def _progress(job: Job, root: Path) -> Progress:
     made_of = (record or {}).get("data", {}).get("interactions")
     if None not in (here, made_of) and here != made_of:
         return Progress(job, "left")  # made of other data than are prepared now
+    if record is not None and record.get("code") != job.code:
+        return Progress(job, "left", seconds_of(job, record, root))  # its code has changed since
     state = _state(job, root, record is not None)
     if state == "failed" and (root / job.product).exists():
         state = "left"  # its search has another winner now: nothing failed
@@ -151,7 +153,7 @@ def _counts(jobs: Sequence[Progress]) -> list[str]:
 
 
 def _left(jobs: Sequence[Progress], root: Path) -> Left:
-    done = [(progress.job, progress.seconds) for progress in jobs if progress.state == "done"]
+    done = [(p.job, p.seconds) for p in jobs if p.state == "done" or p.seconds is not None]  # by other code too
     waiting = [(progress.job, progress.trainings) for progress in jobs if progress.state != "done"]
     return left_of(done, waiting, root)
 
