@@ -136,6 +136,23 @@ def test_two_columns_that_say_when_are_asked_about(tmp_path: Path) -> None:
         begun(tmp_path, [path])
 
 
+def test_a_column_that_is_none_is_not_taken(tmp_path: Path) -> None:
+    rows = "".join(f"u{user},i{item},2024-03-01,3\n" for user, item in pairs())
+    path = write(tmp_path / "files", "user,item,order_date,rating\n" + rows)
+    said = begun(tmp_path, [path], timestamp_column="none", rating_column="none")
+    assert not {"timestamp_column", "rating_column"} & written(tmp_path)["options"].keys()
+    assert "not used of orders.csv: order_date, rating" in said
+
+
+def test_a_readers_errors_speak_of_the_files_and_options_that_were_asked_for(tmp_path: Path) -> None:
+    rows = "".join(f"u{user},i{item},sometime\n" for user, item in pairs())
+    path = write(tmp_path / "files", "user,item,order\n" + rows)
+    with pytest.raises(MmreproError) as error:
+        begun(tmp_path, [path], timestamp_column="order")
+    assert str(error.value).startswith(f"{path}: line 2, column 'order': 'sometime'")
+    assert str(error.value).endswith("mend the line, or say --timestamp-format")
+
+
 def test_of_columns_that_hold_the_same_keys_the_one_so_called_is_taken(tmp_path: Path) -> None:
     folder = tmp_path / "files"
     orders = write(folder, "user,quantity,product\n" + "".join(f"u{u},{1 + i % 3},{1 + i}\n" for u, i in pairs()))

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from planted import write_planted
 
 from mmrepro.config.files import validate
 from mmrepro.config.model import outside_name
 from mmrepro.config.protocol import Protocol
+from mmrepro.config.run import RunSpec
 from mmrepro.config.study import StudyConfig
 from mmrepro.datasets.interactions import INTERACTIONS, ITEMS, USERS, PreparedDataset, write_prepared
 from mmrepro.errors import MmreproError
@@ -19,6 +21,7 @@ from mmrepro.evaluation.given_lists import GivenLists, given_lists, read_rows
 from mmrepro.models.base import model_class
 from mmrepro.records import canonical, definitions, fingerprint
 from mmrepro.study import kinds
+from mmrepro.training.run import train
 
 MODEL = '''
 from layers import FACTOR
@@ -214,6 +217,61 @@ def test_lists_are_cut_and_equal_scores_drawn_as_everywhere(prepared: Path) -> N
 def test_objects_a_line_are_read_like_text(prepared: Path) -> None:
     found = ranked(prepared, '{"user": "a", "item": "r", "score": 1}\n', "lists.jsonl")
     np.testing.assert_array_equal(found.lists["test"].items, [[2], [-1]])
+
+
+def test_scores_may_be_written_with_decimal_commas(prepared: Path) -> None:
+    text = "user;item;score\na;r;0,25\na;s;0,5\n"
+    plain = text.replace(",", ".").replace(";", ",")
+    np.testing.assert_array_equal(
+        ranked(prepared, text).lists["test"].items, ranked(prepared, plain).lists["test"].items
+    )
+    with pytest.raises(MmreproError, match="'0,250' may be a thousand or a fraction"):
+        ranked(prepared, "user;item;score\na;r;0,250\n")
+
+
+WRONG = """
+from mmrepro.models.base import Batch, Model, TrainedParameters
+import torch
+
+
+class Wrong(Model):
+    Parameters = TrainedParameters
+
+    def __init__(self, interactions):
+        super().__init__()
+        self.users = torch.nn.Parameter(torch.zeros(interactions.n_users, 4))
+        self.items = torch.nn.Parameter(torch.zeros(interactions.n_items, 4))
+
+    def loss(self, batch):
+        products = (self.users[batch.users] * self.items[batch.positives]).sum(1)
+        return {"bpr": products.mean()}
+
+    def embed(self):
+        return self.users, self.items
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("products.mean()", "products", r"loss term 'bpr' has the shape \(\d+,\); return its mean or sum"),
+        ("return self.users, self.items", "return self.items, self.users", "have the shape|out of bounds|out of range"),
+        ("return self.users, self.items", "return self.users, self.items[1:]", "a row for each user and one for each item"),
+        (".sum(1)", ".sum(2)", r"wrong\.py:Wrong: line 15 of wrong\.py: IndexError: Dimension out of range"),
+    ],
+)  # fmt: skip
+def test_a_class_that_returns_other_shapes_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: str, wrong: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_planted(tmp_path / "data/prepared/planted")
+    write(tmp_path / "own/wrong.py", WRONG.replace(right, wrong))
+    forget()
+    settings = {"purpose": "final", "dataset": "planted", "model": "wrong", "outside": "own/wrong.py:Wrong"}
+    spec = RunSpec.model_validate({**settings, "parameters": {"max_epochs": 1}})
+    with pytest.raises(MmreproError, match=message) as error:
+        train(spec, 0, Path("data/prepared/planted"), None, Path("run"))
+    assert "\n" not in str(error.value) and not Path("run/run.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from mmrepro.datasets.guesses import (
 )
 from mmrepro.errors import MmreproError
 
+NONE = "none"
 OPTIONS = {"user": "user_column", "item": "item_column", "time": "timestamp_column", "rating": "rating_column"}
 
 
@@ -55,13 +56,15 @@ def guess_options(interactions: Table, items: Table | None, images: Path | None,
     images
         Folder of pictures.
     given
-        Options that are not to be guessed.
+        Options that are not to be guessed; a column that is `none` is not there.
 
     Raises
     ------
     MmreproError
         When a column cannot be told, with the option that tells.
     """
+    none = {option for option, value in given.items() if _is_none(option, value, interactions, items)}
+    given = {option: value for option, value in given.items() if option not in none}
     guess = Guess()
     guess.note("interactions_file", interactions.path.name, _written(interactions))
     taken = [value for option, value in given.items() if option in OPTIONS.values()]
@@ -74,7 +77,7 @@ def guess_options(interactions: Table, items: Table | None, images: Path | None,
         )
     for holds in ("time", "rating"):
         option = OPTIONS[holds]
-        if option in given:
+        if option in given or option in none:
             continue
         found = [name for name in named(interactions, holds, taken) if _fits(interactions, name, holds)]
         if len(found) > 1 and holds == "time":
@@ -90,10 +93,20 @@ def guess_options(interactions: Table, items: Table | None, images: Path | None,
     if "timestamp_column" in guess.options and "timestamp_format" not in given:
         _time(interactions, guess)
     if items is not None:
-        _contents(items, guess, given)
+        _contents(items, guess, given, none)
     if images is not None:
         guess.note("images_folder", images.name, "pictures named after the keys")
     return guess
+
+
+def _is_none(option: str, value: str, interactions: Table, items: Table | None) -> bool:
+    """Whether somebody says that there is no such column; one of that name is one."""
+    of_items = option in ("title_column", "image_column")
+    table = items if of_items else interactions
+    return (
+        value == NONE and (of_items or option in (OPTIONS["time"], OPTIONS["rating"]))
+        and (table is None or NONE not in table.columns)
+    )  # fmt: skip
 
 
 def _written(table: Table) -> str:
@@ -157,8 +170,8 @@ def _day_first(form: str) -> bool:
     return form.index("%d") < form.index("%m") if "%m" in form else False
 
 
-def _contents(items: Table, guess: Guess, given: dict[str, str]) -> None:
-    """Title, texts and pictures of the items, and whether texts hold HTML."""
+def _contents(items: Table, guess: Guess, given: dict[str, str], none: set[str]) -> None:
+    """Title, texts and pictures of the items but what there is none of, and whether texts hold HTML."""
     guess.note("items_file", items.path.name, _written(items))
     key = guess.options.setdefault("key_column", guess.options["item_column"])
     if key not in items.columns:
@@ -167,6 +180,8 @@ def _contents(items: Table, guess: Guess, given: dict[str, str]) -> None:
     for option, holds, fits in (
         ("image_column", "image", are_pictures), ("title_column", "title", are_words),
     ):  # fmt: skip
+        if option in none:
+            continue
         if option in given:
             taken.append(given[option])
             continue

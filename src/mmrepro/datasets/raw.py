@@ -169,6 +169,35 @@ def require_columns(path: Path, frame: pd.DataFrame, columns: tuple[str, ...]) -
         raise MmreproError(f"{path}: the file has no rows; fetch the data set again")
 
 
+COMMA, THOUSANDS = r"[+-]?\d+(?:,\d+)?", r"[+-]?\d{1,3}(?:,\d{3})+"
+
+
+def with_decimal_points(path: Path, column: pd.Series) -> pd.Series:
+    """Return numbers with a point where all are written with a decimal comma; else the column as it is.
+
+    Parameters
+    ----------
+    path
+        File the column comes from, for the message.
+    column
+        Values as text.
+
+    Raises
+    ------
+    MmreproError
+        When every comma may separate thousands as well.
+    """
+    text = column.astype("str")
+    if not text.str.contains(",").any() or not text.str.fullmatch(COMMA).fillna(False).all():
+        return column
+    if text[text.str.contains(",")].str.fullmatch(THOUSANDS).all():
+        example = text[text.str.contains(",")].iloc[0]
+        raise MmreproError(
+            f"{path}: column '{column.name}': '{example}' may be a thousand or a fraction; write it with a point"
+        )
+    return text.str.replace(",", ".")
+
+
 def numbers(path: Path, column: pd.Series, first_line: int, integer: bool = True) -> pd.Series:
     """Return a column as int64 or float64.
 

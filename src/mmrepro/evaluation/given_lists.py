@@ -12,7 +12,7 @@ import pandas as pd
 from mmrepro.columns import SPLITS, TEST, Columns
 from mmrepro.datasets.delimited import Dialect, guess_separator, read_delimited
 from mmrepro.datasets.interactions import load_items, load_users
-from mmrepro.datasets.raw import numbers
+from mmrepro.datasets.raw import numbers, with_decimal_points
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.evaluation.lists import RankedLists, lists_of_rows, tie_order
@@ -51,13 +51,13 @@ def read_rows(path: Path) -> pd.DataFrame:
     MmreproError
         For a missing or damaged file, a missing column or a score that is no number.
     """
+    if not path.is_file():
+        raise MmreproError(f"{path}: no such file; check the path")
     if path.suffix == ".parquet":
         rows = read_table(path, f"write {path.name} again")
     elif path.suffix == ".jsonl":
         try:
             rows = pd.read_json(path, lines=True, dtype={Columns.USER: str, Columns.ITEM: str})
-        except FileNotFoundError:
-            raise MmreproError(f"{path}: no such file; check the path") from None
         except ValueError as error:
             raise MmreproError(f"{path}: not an object a line ({error}); write it again") from None
     else:
@@ -79,7 +79,8 @@ def checked_rows(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
     for name in WANTED[:2]:
         if rows[name].isna().any():
             raise MmreproError(f"{path}: line {int(rows[name].isna().to_numpy().argmax()) + 2}: no {name}; name one")
-    return rows.assign(**{Columns.SCORE: numbers(path, rows[Columns.SCORE], 2, integer=False)})
+    scores = with_decimal_points(path, rows[Columns.SCORE])
+    return rows.assign(**{Columns.SCORE: numbers(path, scores, 2, integer=False)})
 
 
 def given_lists(rows: pd.DataFrame, prepared: Path, evaluator: Evaluator, depth: int, origin: str) -> GivenLists:

@@ -50,7 +50,7 @@ def rank(
     Raises
     ------
     MmreproError
-        For a score that is NaN.
+        For scores of another shape, and for a score that is NaN.
     """
     k = min(k, n_items)
     mask_users, mask_items = masked
@@ -62,6 +62,11 @@ def rank(
     for begin in range(0, len(users), chunk):
         part = slice(begin, min(begin + chunk, len(users)))
         block = scorer(torch.from_numpy(users[part]).to(device))
+        if block.shape != (part.stop - begin, n_items):
+            raise MmreproError(
+                f"scores of {part.stop - begin} users and {n_items} items have the shape {tuple(block.shape)}; "
+                "`embed` and `score` return a row for each user and one for each item, in the order of their indices"
+            )
         block = block.clone() if block.stride(0) == 0 else block
         lengths = stops[part] - starts[part]
         rows = np.repeat(np.arange(len(lengths)), lengths)

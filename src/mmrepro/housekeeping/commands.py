@@ -44,7 +44,7 @@ StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="a study's name
 
 Json = Annotated[bool, typer.Option("--json", help="for programs")]
 
-Column = Annotated[str | None, typer.Option(help="a column's name, where the guess is wrong")]
+Column = Annotated[str | None, typer.Option(help="a column's name, where the guess is wrong; `none`: there is no such")]
 
 Slice = Annotated[str, typer.Option(help="keys of the study replaced for this invocation, as JSON")]
 

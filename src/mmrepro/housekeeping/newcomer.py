@@ -84,10 +84,10 @@ def init(
         if features:
             write_text(root / f"config/features/{name}.yaml", _features_text(features))
         write_text(root / f"config/studies/{name}.yaml", _study_text(name, features, splits))
-    except MmreproError:
+    except MmreproError as error:
         if copied:
             shutil.rmtree(place)
-        raise
+        raise MmreproError(_as_asked(str(error), sources, place)) from None
     written = [
         f"config/{kind}/{name}.yaml" for kind in ("datasets", "features", "studies") if kind != "features" or features
     ]
@@ -98,6 +98,17 @@ def init(
     ]
     lines += [f"written: {', '.join(written)}; look at them, every guess is an option there"]
     return "\n".join([*lines, f"next: make STUDY={name}"])
+
+
+def _as_asked(message: str, sources: Sequence[Path], place: Path) -> str:
+    """A message of the reader in the words of the command: the files that were named, and its options."""
+    for source in sources:
+        message = message.replace(str(place / source.name), str(source))
+    return re.sub(
+        r"(?:set )?`(\w+_(?:column|format))(?:: (\"[^\"]*\"))?`(?: in the options)?",
+        lambda found: f"say --{found[1].replace('_', '-')}{' ' + found[2] if found[2] else ''}",
+        message,
+    )
 
 
 def _check_name(name: str, root: Path) -> None:

@@ -37,7 +37,9 @@ def project_folder(folder: str | Path | None = None) -> Path:
     above = [here] if folder is not None else [here, *here.parents, Path(__file__).parents[3]]
     found = next((path for path in above if all((path / mark).exists() for mark in MARKS)), None)
     if found is None:
-        raise MmreproError(f"{here}: no project of mmrepro (a folder with Snakefile and config/); name one as `folder`")
+        raise MmreproError(
+            f"{here}: no project of mmrepro (a folder with Snakefile and config/); name one (`folder`, `--project`)"
+        )
     return found
 
 

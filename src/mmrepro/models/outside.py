@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,16 @@ def load_class(outside: str) -> type:
     if not isinstance(found, type):
         raise MmreproError(f"{path}: no class '{name}' in it")
     return found
+
+
+def in_its_words(outside: str, error: Exception) -> MmreproError:
+    """Return what went wrong while a class was at work: its own line, where one of its folder is on the way."""
+    folder = Path(outside.partition(":")[0]).parent.resolve()
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).resolve().is_relative_to(folder)]
+    frame = own[-1] if own else frames[-1]
+    where = f"{outside}: " + (f"line {frame.lineno} of {Path(frame.filename).name}" if own else f"in {frame.name}")
+    return MmreproError(f"{where}: {type(error).__name__}: {error}; mend the class")
 
 
 def _module(path: Path) -> ModuleType:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from mmrepro.evaluation.metrics import metric_named, ordered_metric
 from mmrepro.features.item_graph import graph_file, load_neighbours
 from mmrepro.features.matrix import FeatureMatrix
 from mmrepro.models.base import ItemContent, Model, ModelParameters, TrainedParameters, build_model, model_class
+from mmrepro.models.outside import in_its_words
 from mmrepro.records.files import file_sha256, read_object
 from mmrepro.runtime.checkpoint import Checkpoint
 from mmrepro.runtime.devices import fix_threads, training_device
@@ -64,9 +67,24 @@ def train(spec: RunSpec, seed: int, prepared: Path, features: Path | None, outpu
     output.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(output / ".lock", timeout=0):
-            _train_locked(spec, seed, prepared, features, output, meter)
+            with _blamed(spec.outside):
+                _train_locked(spec, seed, prepared, features, output, meter)
     except filelock.Timeout:
         raise MmreproError(f"{output}: another process writes to this run; wait for it or end it") from None
+
+
+@contextmanager
+def _blamed(outside: str | None) -> Iterator[None]:
+    """Tell what fails in a class of the user's own by its own line, after the whole way to it."""
+    try:
+        yield
+    except (MmreproError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if outside is None:
+            raise
+        traceback.print_exc()
+        raise in_its_words(outside, error) from error
 
 
 def _train_locked(spec: RunSpec, seed: int, prepared: Path, features: Path | None, output: Path, meter: Meter) -> None:

@@ -184,6 +184,8 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16):
             terms = self.model.loss(batch)
         for name, term in terms.items():
+            if term.ndim:
+                raise MmreproError(f"loss term '{name}' has the shape {tuple(term.shape)}; return its mean or sum")
             if not bool(torch.isfinite(term)):
                 raise MmreproError(
                     f"loss term '{name}' is {float(term.detach())} in epoch {epoch}; lower learning_rate"

@@ -27,6 +27,7 @@ from mmrepro.datasets.raw import (
     first_of_each,
     keys,
     numbers,
+    with_decimal_points,
 )
 from mmrepro.datasets.raw_folder import raw_file, require_inside
 from mmrepro.datasets.texts import Markup, cleaned
@@ -38,13 +39,11 @@ REMEDY = (
 )
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 ITEM_FILE_OPTIONS = ("key_column", "title_column", "text_columns", "image_column")
-THOUSANDS = r"[+-]?\d{1,3}(?:,\d{3})+"
 COMPACT = {
     14: ("%Y%m%d%H%M%S",), 12: ("%Y%m%d%H%M",), 8: ("%Y%m%d", "%d%m%Y", "%m%d%Y"), 6: ("%y%m%d", "%d%m%y", "%m%d%y"),
 }  # fmt: skip
 """Number of digits -> forms of dates without separators."""
 MOST = 0.9
-COMMA = r"[+-]?\d+(?:,\d+)?"
 
 
 class Options(Strict):
@@ -174,17 +173,10 @@ class _Reader:
 
     def ratings(self, path: Path, column: pd.Series, first_line: int) -> pd.Series:
         """Numbers; with a decimal comma where all are written so."""
-        text = column.astype("str")
-        if text.str.contains(",").any() and text.str.fullmatch(COMMA).fillna(False).all():
-            if text[text.str.contains(",")].str.fullmatch(THOUSANDS).all():
-                example = text[text.str.contains(",")].iloc[0]
-                raise MmreproError(
-                    f"{path}: column '{column.name}': '{example}' may be a thousand or a fraction; write it "
-                    "with a point"
-                )
+        pointed = with_decimal_points(path, column)
+        if pointed is not column:
             self.notes.append(f"{path.name}: '{column.name}' has decimal commas")
-            column = text.str.replace(",", ".")
-        return numbers(path, column, first_line, integer=False)
+        return numbers(path, pointed, first_line, integer=False)
 
     def timestamps(self, path: Path, column: pd.Series, first_line: int) -> pd.Series:
         """Numbers as they are, dates in seconds; int64 unless there are fractions."""
