@@ -88,7 +88,8 @@ def run(arguments: list[str]) -> int:
             print(told[1] if told else message.strip(), file=sys.stderr)
             return 1
         if DONE in message:
-            print(next(line for line in message.splitlines() if DONE in line))
+            if number == 0:  # else Snakemake has just said what was done
+                print(next(line for line in message.splitlines() if DONE in line))
             return 0
         if number > 0 and set(PLANNED.findall(message)) == {"track", "all", "total"}:
             print("all is made but the import into MLflow, which the next run tries again")
