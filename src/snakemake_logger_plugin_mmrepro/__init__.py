@@ -13,6 +13,7 @@ from typing import Any
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from mmrepro.housekeeping.running import note_running
 from mmrepro.housekeeping.screen import Screen
 
 EVERY = 60.0
@@ -82,12 +83,16 @@ class LogHandler(LogHandlerBase):
             return [screen.begin(told["stats"])]
         if event == LogEvent.JOB_INFO:
             screen.start(told["jobid"], told["rule_name"], told["wildcards"] or {}, told["log"], told["output"])
+            note_running(screen.logs)
             return []
         if event == LogEvent.JOB_FINISHED:
             line = screen.finish(told["job_id"])
+            note_running(screen.logs)
             return [line] if line else []
         if event == LogEvent.JOB_ERROR:
-            return [*screen.fail(told["jobid"])]
+            lines = [*screen.fail(told["jobid"])]
+            note_running(screen.logs)
+            return lines
         if event is not None and event != LogEvent.ERROR:
             return []
         return self._message(record, event)

@@ -15,6 +15,11 @@ from mmrepro.housekeeping.screen import STOPPED, Screen, duration, label_of
 from snakemake_logger_plugin_mmrepro import LogHandler
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the screen notes there what runs
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     clock = SimpleNamespace(now=100.0)

@@ -7,6 +7,7 @@ import pytest
 from filelock import FileLock
 from hand_made import STUDY_FILE, USERS, make_root, write_alignment, write_all, write_probe, write_run, write_winner
 
+from mmrepro.housekeeping.running import RUNNING, note_running
 from mmrepro.housekeeping.screen import STOPPED
 from mmrepro.housekeeping.status import status, status_data
 from mmrepro.housekeeping.workflow_records import write_workflow_record
@@ -78,6 +79,24 @@ def test_running_failed_and_left_are_told_apart(tmp_path: Path) -> None:
     assert f"running: {running.record.as_posix()}" in text
     shown = text.split(f"failed: {failed.record.as_posix()}\n")[1].splitlines()
     assert shown == ["     90%|#########", "    three", "    four", "    five", "    mmrepro: loss is NaN"]
+
+
+def test_what_a_living_workflow_has_started_runs_whatever_its_log_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_root(tmp_path)
+    log = next(job.log for job in plan.jobs if job.kind == "prepare")
+    (tmp_path / log).parent.mkdir(parents=True)
+    (tmp_path / log).write_text("data set 'toy-a': 3 rows repeated\n")
+    assert status_data(plan, tmp_path)["jobs"]["prepare"]["failed"] == 1
+    monkeypatch.chdir(tmp_path)
+    note_running([log])
+    assert status_data(plan, tmp_path)["jobs"]["prepare"] == {"done": 0, "running": 1, "failed": 0, "left": 1}
+    written = json.loads(RUNNING.read_text())
+    RUNNING.write_text(json.dumps({**written, "since": 1.0}))  # another process had its number
+    assert status_data(plan, tmp_path)["jobs"]["prepare"]["failed"] == 1
+    RUNNING.write_text("{")
+    assert status_data(plan, tmp_path)["jobs"]["prepare"]["failed"] == 1
 
 
 def test_a_lock_held_by_another_process_is_seen_and_left_alone(tmp_path: Path) -> None:

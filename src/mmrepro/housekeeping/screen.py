@@ -126,6 +126,11 @@ class Screen:
             yield f"{self.done} of {self.total} jobs done in {duration(self.elapsed)}"
 
     @property
+    def logs(self) -> list[Path]:
+        """Logs of the jobs that run."""
+        return [one.log for one in self.running.values() if one.log is not None]
+
+    @property
     def elapsed(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self.began

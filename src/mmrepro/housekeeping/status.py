@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from mmrepro.config.run import RunSpec
 from mmrepro.housekeeping.pace import Left, left_of, seconds_of
+from mmrepro.housekeeping.running import running_logs
 from mmrepro.housekeeping.screen import STOPPED, duration, last_lines
 from mmrepro.reporting.escape import one_line
 from mmrepro.reporting.records import job_record, prepared_hash
@@ -54,7 +55,7 @@ def status_data(plan: Plan, root: Path = Path()) -> dict[str, Any]:
         `study`; `jobs`, kind -> state -> number; `seconds_left` (None where there is no estimate) and `jobs_at_once`;
         `running` and `failed`, the products.
     """
-    jobs = [_progress(job, root) for job in plan.jobs]
+    jobs = _all(plan, root)
     counts: dict[str, dict[str, int]] = {}
     for progress in jobs:
         of_kind = counts.setdefault(progress.job.kind, dict.fromkeys(STATES, 0))
@@ -86,7 +87,7 @@ def status(plan: Plan, root: Path = Path()) -> str:
     MmreproError
         When a job's record cannot be read.
     """
-    jobs = [_progress(job, root) for job in plan.jobs]
+    jobs = _all(plan, root)
     lines = [f"{plan.study.study}: {one_line(plan.study.title)}", *_counts(jobs), _estimate(jobs, root)]
     for state in ("running", "failed"):
         for found in jobs:
@@ -94,6 +95,11 @@ def status(plan: Plan, root: Path = Path()) -> str:
                 lines.append(f"{state}: {found.job.product.as_posix()}")
                 lines += [f"    {line}" for line in last_lines(root / found.job.log)] if state == "failed" else []
     return "\n".join(lines)
+
+
+def _all(plan: Plan, root: Path) -> list[Progress]:
+    started = running_logs(root)
+    return [Progress(job, "running") if job.log.as_posix() in started else _progress(job, root) for job in plan.jobs]
 
 
 def _progress(job: Job, root: Path) -> Progress:
