@@ -7,8 +7,9 @@ import pytest
 from filelock import FileLock
 from hand_made import STUDY_FILE, USERS, make_root, write_alignment, write_all, write_probe, write_run, write_winner
 
+from mmrepro.housekeeping.pace import left_of
 from mmrepro.housekeeping.running import RUNNING, note_running
-from mmrepro.housekeeping.screen import STOPPED
+from mmrepro.housekeeping.screen import FAILED, STOPPED
 from mmrepro.housekeeping.status import status, status_data
 from mmrepro.housekeeping.workflow_records import write_workflow_record
 from mmrepro.study.layout import Layout
@@ -87,7 +88,7 @@ def test_what_a_living_workflow_has_started_runs_whatever_its_log_says(
     plan = make_root(tmp_path)
     log = next(job.log for job in plan.jobs if job.kind == "prepare")
     (tmp_path / log).parent.mkdir(parents=True)
-    (tmp_path / log).write_text("data set 'toy-a': 3 rows repeated\n")
+    (tmp_path / log).write_text("mmrepro: data set 'toy-a': no interaction is left\n")
     assert status_data(plan, tmp_path)["jobs"]["prepare"]["failed"] == 1
     monkeypatch.chdir(tmp_path)
     note_running([log])
@@ -97,6 +98,30 @@ def test_what_a_living_workflow_has_started_runs_whatever_its_log_says(
     assert status_data(plan, tmp_path)["jobs"]["prepare"]["failed"] == 1
     RUNNING.write_text("{")
     assert status_data(plan, tmp_path)["jobs"]["prepare"]["failed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "state"),
+    [
+        ("epoch 12/12 | loss 0.5\n", "left"), (f"epoch 1\n{STOPPED}\n", "left"), (f"epoch 1\n{FAILED}\n", "failed"),
+        ("Traceback (most recent call last):\nValueError: x\n", "failed"), ("mmrepro: loss is NaN\n", "failed"),
+    ],
+)  # fmt: skip
+def test_a_log_says_whether_its_job_failed(tmp_path: Path, words: str, state: str) -> None:
+    plan = make_root(tmp_path, models=["cm3"], seeds=[0], datasets=["toy-a"])
+    path = tmp_path / log_of(plan, plan.runs[0].folder)
+    path.parent.mkdir(parents=True)
+    path.write_text(words)
+    assert status_data(plan, tmp_path)["jobs"]["train"][state] == 1
+
+
+def test_jobs_that_wait_for_each_other_are_not_done_at_once(tmp_path: Path) -> None:
+    plan = make_root(tmp_path, datasets=["toy-a"], models=["cm3"], seeds=[0])
+    chain = [job for kind in ("tables", "page", "track") for job in plan.jobs_of(kind)]
+    seconds = {job.kind: 10.0 * n for n, job in enumerate(chain, 1)}
+    done = [(job, seconds[job.kind]) for job in chain]
+    assert left_of(done, [(job, 1) for job in chain], tmp_path).chain == 60.0  # page reads tables, track reads the page
+    assert left_of(done, [(chain[0], 1), (chain[2], 1)], tmp_path).chain == 30.0
 
 
 def test_a_lock_held_by_another_process_is_seen_and_left_alone(tmp_path: Path) -> None:

@@ -27,16 +27,19 @@ class Left:
         Jobs of which nothing is known.
     at_once
         How many ran at once lately.
+    chain
+        Seconds of the longest chain of jobs each of which waits for the one before it.
     """
 
     seconds: float | None
     unknown: int
     at_once: float
+    chain: float = 0.0
 
     @property
     def wall(self) -> float | None:
-        """Seconds until all is done, if as many run at once as lately."""
-        return None if self.seconds is None else self.seconds / self.at_once
+        """Seconds until all is done, if as many run at once as lately and what waits for another does wait."""
+        return None if self.seconds is None else max(self.seconds / self.at_once, self.chain)
 
 
 def seconds_of(job: Job, record: Mapping[str, Any] | None, root: Path) -> float | None:
@@ -79,16 +82,30 @@ def left_of(done: Iterable[tuple[Job, float | None]], waiting: Sequence[tuple[Jo
             for key in alike(job):
                 times.setdefault(key, []).append(seconds)
             spent.setdefault(job.kind, []).append((seconds, 60 * job.needs.minutes))
-    total, unknown, known = 0.0, 0, 0
+    takes: dict[Job, float] = {}
     for job, trainings in waiting:
         found = next((times[key] for key in alike(job) if key in times), None)
         if found is not None:
-            total, known = total + trainings * sum(found) / len(found), known + 1
+            takes[job] = trainings * sum(found) / len(found)
         elif spent:
-            total += trainings * 60 * job.needs.minutes * _factor(spent.get(job.kind, []))
-        else:
-            unknown += 1
-    return Left(total if known or spent else None, unknown, _at_once(finished, root))
+            takes[job] = trainings * 60 * job.needs.minutes * _factor(spent.get(job.kind, []))
+    total, unknown = sum(takes.values()) if takes or spent else None, len(waiting) - len(takes)
+    return Left(total, unknown, _at_once(finished, root), _longest_chain(takes))
+
+
+def _longest_chain(takes: Mapping[Job, float]) -> float:
+    """Seconds of the longest chain of jobs that wait for each other."""
+    maker = {path: job for job in takes for path in job.files}
+    ends: dict[Job, float] = {}
+
+    def end(job: Job) -> float:
+        if job not in ends:
+            ends[job] = takes[job]  # what reads its own product waits for nobody
+            read = (path for paths in (*job.inputs.values(), *job.undated.values()) for path in paths)
+            ends[job] += max((end(maker[path]) for path in read if path in maker), default=0.0)
+        return ends[job]
+
+    return max(map(end, takes), default=0.0)
 
 
 def _factor(spent: Sequence[tuple[float, float]]) -> float:

@@ -20,8 +20,8 @@ VERBS = {
     "measure": "measure", "tables": "build tables", "page": "build the page", "track": "tell MLflow",
 }  # fmt: skip
 """Rule -> what a line about one of its jobs begins with."""
-STOPPED = "mmrepro: stopped"
-"""Last line of the log of a job that was asked to end; no failure."""
+STOPPED, FAILED = "mmrepro: stopped", "mmrepro: failed"
+"""Last line of the log of a job that was asked to end, which is no failure, and of one that failed without a word."""
 
 
 @dataclass
@@ -100,12 +100,14 @@ class Screen:
         """Note that a job has failed; yield the lines that say so, with the end of its log."""
         found = self.running.pop(job, None)
         if found is None or self.stopped:
-            _mark_stopped(found.log if found is not None else None)
+            _mark(found.log if found is not None else None, STOPPED)
             return
         said = last_lines(found.log)
         if said[-1:] == [STOPPED]:
             return
         reason = next((line for line in reversed(said) if line.startswith("mmrepro: ")), "")
+        if not reason:
+            _mark(found.log, FAILED)
         self.failed.append(f"{found.label}: {reason.removeprefix('mmrepro: ') or 'see its log'}")
         yield f"FAILED  {found.label}"
         yield from (f"    {one_line(line)}" for line in said)
@@ -116,7 +118,7 @@ class Screen:
         """Yield what is to be said when all is over."""
         if self.stopped:
             for one in self.running.values():
-                _mark_stopped(one.log)
+                _mark(one.log, STOPPED)
             yield f"stopped after {self.done} of {self.total} jobs; the same command goes on from there"
         elif self.failed:
             yield f"{len(self.failed)} failed, {self.done} of {self.total} jobs done in {duration(self.elapsed)}:"
@@ -175,11 +177,11 @@ class Screen:
         return lines
 
 
-def _mark_stopped(log: Path | None) -> None:
-    """A log that ends where its job was asked to end is no failure's."""
+def _mark(log: Path | None, how: str) -> None:
+    """Have a log say how its job ended."""
     if log is not None and log.is_file():
         with log.open("a", encoding="utf-8") as handle:
-            handle.write(f"{STOPPED}\n")
+            handle.write(f"{how}\n")
 
 
 def label_of(rule: str, wildcards: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from mmrepro.study.plan import Job, Plan
 
 State = Literal["done", "running", "failed", "left"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "left")
+PROBLEM = re.compile(r"mmrepro: |[\w.]*(?:Error|Exception)\b")
+"""Beginning of the last line of a log whose job failed: in our words, or in Python's."""
 NO_ESTIMATE = "no estimate yet"
 
 
@@ -120,13 +123,13 @@ def _progress(job: Job, root: Path) -> Progress:
 
 
 def _state(job: Job, root: Path, done: bool) -> State:
-    """Failed is what left something in its log, was not asked to end, is not done, and no living process holds."""
+    """Failed is what is not done, no living process holds, and whose log ends with why it failed."""
     if done:
         return "done"
     if any(_is_locked(folder / ".lock") for folder in _locked_folders(job, root)):
         return "running"
     said = last_lines(root / job.log)
-    return "failed" if said and said[-1] != STOPPED else "left"
+    return "failed" if said and PROBLEM.match(said[-1]) and said[-1] != STOPPED else "left"
 
 
 def _locked_folders(job: Job, root: Path) -> list[Path]:
