@@ -22,7 +22,7 @@ RULES = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*
 def outputs(plan: Plan) -> set[str]:
     """What the jobs of a study make, the files beside their products included."""
     beside = {
-        "prepare": ("interactions.parquet", "items.parquet", "users.parquet", "statistics.json"),
+        "prepare": ("interactions.parquet", "items.parquet", "users.parquet", "left_out.parquet", "statistics.json"),
         "train": ("lists.parquet", "run.json"), "train_trial": ("run.json",), "align_content": ("run.json",),
     }  # fmt: skip
     found = {job.product.as_posix() for job in plan.jobs}

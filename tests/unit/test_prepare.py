@@ -100,7 +100,7 @@ def test_order_of_raw_rows_does_not_matter(tmp_path_factory: pytest.TempPathFact
     for name, version in [("a", rows), ("b", shuffled)]:
         config = movielens(k_core=3, split={"kind": kind}, cold_users="keep")
         prepare(config, write_movies(folder / name, version), folder / name)
-    for file in ("interactions.parquet", "items.parquet", "users.parquet", "statistics.json"):
+    for file in ("interactions.parquet", "items.parquet", "users.parquet", "left_out.parquet", "statistics.json"):
         assert (folder / "a" / file).read_bytes() == (folder / "b" / file).read_bytes()
 
 

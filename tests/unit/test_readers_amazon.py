@@ -142,7 +142,7 @@ def test_lines_may_come_in_any_order(reader: str, tmp_path: Path) -> None:
     mixer.shuffle(reviews)
     mixer.shuffle(items)
     prepare(config(reader, k_core=2), write(tmp_path / "b", reviews, items), tmp_path / "b")
-    for file in ("interactions.parquet", "items.parquet", "users.parquet", "statistics.json"):
+    for file in ("interactions.parquet", "items.parquet", "users.parquet", "left_out.parquet", "statistics.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 

@@ -189,7 +189,7 @@ def test_lines_may_come_in_any_order(tmp_path: Path) -> None:
         mixed = [[lines[0], *mixer.sample(lines[1:], len(lines) - 1)] for lines in (purchases, products)]
         (tmp_path / name).mkdir()
         prepare(full, write(tmp_path / name, *map("".join, mixed)), tmp_path / name)
-    for file in ("interactions.parquet", "items.parquet", "users.parquet", "statistics.json"):
+    for file in ("interactions.parquet", "items.parquet", "users.parquet", "left_out.parquet", "statistics.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 

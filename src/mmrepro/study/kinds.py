@@ -92,7 +92,7 @@ KINDS: dict[str, Kind] = {
     "prepare": Kind(
         "data sets", f"{PREPARED}/statistics.json", "prepare/{dataset}", ("datasets.prepare:prepare",),
         {"reader": f"{READER}:read"}, 60, remade=True, evidence=("datasets.jsonl", f"{PREPARED}/statistics.json"),
-        beside=tuple(f"{PREPARED}/{name}.parquet" for name in ("interactions", "items", "users")),
+        beside=tuple(f"{PREPARED}/{name}.parquet" for name in ("interactions", "items", "users", "left_out")),
     ),
     "align_content": Kind(
         "pre-trainings", f"{ENCODER}/run.json", "align_content/{dataset}/{features}/{modality}",
