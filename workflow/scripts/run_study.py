@@ -23,6 +23,7 @@ from mmrepro.housekeeping.commands import study_path
 from mmrepro.reporting.escape import one_line
 from mmrepro.study.layout import Layout
 
+EMBEDDED = "miniature"
 ROUNDS = 5
 DONE = "Nothing to be done"
 REFUSED = re.compile(r"^WorkflowError in file .*:\n(.+)\n", re.MULTILINE)
@@ -69,12 +70,20 @@ def configuration(study: str) -> list[str]:
 
 def made(study: str) -> str:
     """Where the page and the tables of a study are."""
-    path = study_path(Path(study)) if study else Path("config/studies/miniature.yaml")
+    path = study_path(Path(study or EMBEDDED))
     folder = Layout.study(str(load_yaml(path)["study"]))
     return f"page:   {folder / 'report/index.html'}\ntables: {folder / 'tables/main.md'} and beside it"
 
 
-def run(arguments: list[str]) -> int:
+def forget(study: str) -> None:
+    """Forget what Snakemake knows of files that were deleted."""
+    from mmrepro.housekeeping.workflow_records import forget_absent
+    from mmrepro.study.resolve import plan_of_file
+
+    forget_absent(plan_of_file(study_path(Path(study or EMBEDDED))), Path())
+
+
+def run(study: str, arguments: list[str]) -> int:
     """Run the workflow until a dry run plans nothing."""
     if (number := other_snakemake()) is not None:
         print(f"snakemake (process {number}) is running in this folder; wait for it, or end it", file=sys.stderr)
@@ -94,6 +103,8 @@ def run(arguments: list[str]) -> int:
         if number > 0 and set(PLANNED.findall(message)) == {"track", "all", "total"}:
             print("all is made but the import into MLflow, which the next run tries again")
             return 0
+        if number == 0:
+            forget(study)
         if status := snakemake(*arguments, "--rerun-incomplete"):
             return status if status > 0 else 128 - status
     print(f"snakemake still plans jobs after {ROUNDS} rounds; `snakemake -n` says why", file=sys.stderr)
@@ -108,7 +119,7 @@ def main() -> int:
             arguments = [*configuration(sys.argv[1]), *sys.argv[2:]]
             if {"--delete-all-output", "--dry-run", "--dryrun", "-n"} & {*arguments}:
                 return snakemake(*arguments)
-            status = run(arguments)
+            status = run(sys.argv[1], arguments)
             if status == 0:
                 print(made(sys.argv[1]))
             return status

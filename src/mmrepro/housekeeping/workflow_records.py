@@ -33,6 +33,24 @@ def write_workflow_record(root: Path, path: str, record: dict[str, Any]) -> None
     file.write_text(json.dumps(record), encoding="utf-8")  # as Snakemake does, which ignores a damaged one
 
 
+def forget_absent(plan: Plan, root: Path) -> None:
+    """Remove Snakemake's records of a study's files that are not there any more.
+
+    Snakemake compares the settings of a file that it must make with those of its record, and keeps what it has read
+    until the end: a run whose search has no winner yet would be recorded with none, and made a second time.
+
+    Parameters
+    ----------
+    plan
+        The study.
+    root
+        Folder of the repository.
+    """
+    for path in (path for job in plan.jobs for path in job.files):
+        if not (root / path).exists():
+            (root / _file(path.as_posix())).unlink(missing_ok=True)
+
+
 def is_current(plan: Plan, job: Job, root: Path) -> bool:
     """Return whether a job's files are there, and were made by today's code, settings and inputs.
 
