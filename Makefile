@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 CORES ?= all
+PROFILE ?=
 export STUDY ?=
 PORT ?= 5000
 BIN := .venv/bin
@@ -14,8 +15,8 @@ unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV PYTHONHOME
 .PHONY: run setup test fast-test format lint types docs schema dvc ui lock bench clean help
 .DEFAULT_GOAL := run
 
-run: setup  ## set up if needed, then run a study: STUDY=its name or file (the embedded one), CORES=all
-	@$(BIN)/python workflow/scripts/run_study.py "$$STUDY" --cores $(CORES)
+run: setup  ## set up if needed, then run a study: STUDY=its name or file (the embedded one), CORES=all, PROFILE=folder
+	@$(BIN)/python workflow/scripts/run_study.py "$$STUDY" $(if $(PROFILE),--workflow-profile "$(PROFILE)",--cores $(CORES))
 
 setup: $(BIN)/.installed  ## make .venv from the lock file, where it is missing or out of date
 

@@ -11,7 +11,9 @@ import sys
 
 from mmrepro.cli import app
 from mmrepro.errors import MmreproError
+from mmrepro.housekeeping.screen import STOPPED
 from mmrepro.reporting.escape import one_line
+from mmrepro.runtime.interruption import INTERRUPTION, STATUS, Stopped
 
 FULL = "the disk is full; free some space and run the same command again"
 REMEDIES = {
@@ -45,10 +47,14 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without the letter shows its number
     try:
-        app()
+        with INTERRUPTION.heeded():
+            app()
     except MmreproError as error:
         print(f"mmrepro: {one_line(str(error))}", file=sys.stderr)
         sys.exit(1)
+    except Stopped:
+        print(STOPPED, file=sys.stderr)
+        sys.exit(STATUS)
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0)
         if remedy is None:

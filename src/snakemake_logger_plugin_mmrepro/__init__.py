@@ -32,6 +32,17 @@ HIDDEN = (
 """Beginnings of messages that say nothing to a user."""
 
 
+BY_EXECUTOR = "mmrepro: "
+"""Beginning of what our executors say of a failed job, and after it what they say to everybody."""
+FURTHER = "For further error details"
+
+
+def _why(message: str | None) -> str:
+    """What an executor of ours says of a failed job."""
+    text = message or ""
+    return text.removeprefix(BY_EXECUTOR).partition(FURTHER)[0].strip() if text.startswith(BY_EXECUTOR) else ""
+
+
 class LogHandler(LogHandlerBase):
     """Writes to stderr what a person wants to know."""
 
@@ -90,7 +101,7 @@ class LogHandler(LogHandlerBase):
             note_running(screen.logs)
             return [line] if line else []
         if event == LogEvent.JOB_ERROR:
-            lines = [*screen.fail(told["jobid"])]
+            lines = [*screen.fail(told["jobid"], _why(told.get("rule_msg")), told.get("log") or ())]
             note_running(screen.logs)
             return lines
         if event is not None and event != LogEvent.ERROR:

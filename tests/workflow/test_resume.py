@@ -18,8 +18,10 @@ from mmrepro.config.run import RunSpec
 from mmrepro.datasets.interactions import INTERACTIONS, write_prepared
 from mmrepro.features.item_graph import build_item_graph
 from mmrepro.features.matrix import FeatureMatrix
+from mmrepro.housekeeping.screen import STOPPED
 from mmrepro.runtime.checkpoint import CHECKPOINT_EVERY
 from mmrepro.runtime.devices import torch_threads
+from mmrepro.runtime.interruption import STATUS
 from mmrepro.training.run import train
 
 N_USERS, N_ITEMS, EPOCHS, THREADS = 400, 200, 14, 2
@@ -62,6 +64,28 @@ def training_command(prepared: Path, output: Path) -> list[str]:
         "--seed", "0", "--threads", str(THREADS), "--prepared", str(prepared),
         "--features", str(prepared.parent / "features"), "--output", str(output),
     ]  # fmt: skip
+
+
+def test_asked_to_end_it_saves_the_epoch_that_runs_and_goes_on_to_the_same_bytes(
+    prepared: Path, tmp_path: Path
+) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    subprocess.run(training_command(prepared, whole), check=True, capture_output=True)
+    with subprocess.Popen(training_command(prepared, stopped), stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        for line in process.stdout:
+            if json.loads(line)["epoch"] == 2:  # a checkpoint would follow after the fifth
+                process.terminate()
+                break
+        seen = [json.loads(line)["epoch"] for line in process.stdout]
+        said = process.stderr.read()
+    assert process.returncode == STATUS and said.endswith(f"{STOPPED}\n")
+    saved = torch.load(stopped / "checkpoint.pt", weights_only=True)["state"]["progress"]["epoch"]
+    assert saved == (seen[-1] if seen else 2) and saved < EPOCHS and not (stopped / "run.json").exists()
+    again = subprocess.run(training_command(prepared, stopped), capture_output=True, text=True)
+    assert again.returncode == 0 and f"resumed after epoch {saved}" in again.stderr
+    for name in ("lists.parquet", "embeddings.npz", "model.pt"):
+        assert (stopped / name).read_bytes() == (whole / name).read_bytes()
 
 
 def start_and_kill(command: list[str], epochs: int, share: float) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from mmrepro.config.study import StudyConfig
 from mmrepro.datasets.mirror import mirror_folder, source_stamp
 from mmrepro.errors import MmreproError
 from mmrepro.reporting.escape import one_line
+from mmrepro.housekeeping.queue import undecided_devices
 from mmrepro.housekeeping.tracking import next_attempt
 from mmrepro.study.kinds import KINDS
 from mmrepro.study.layout import ENCODER, FEATURES, MEASURES, NO_FEATURES, PREPARED, RAW, RUN, STUDY, TRIAL, Layout
@@ -40,6 +41,8 @@ except MmreproError as error:
     raise WorkflowError(one_line(str(error))) from None
 
 JOBS = {(job.kind, job.product.as_posix()): job for job in PLAN.jobs}
+SHORT_MINUTES = 2  # a submission costs about half a minute
+UNDECIDED = undecided_devices(PLAN)
 STUDY_FOLDER = STUDY.format(study=PLAN.name)
 
 
@@ -50,7 +53,16 @@ def slice_given():
 
 def job(kind):
     """A function of wildcards: the job of a kind that makes what they name."""
-    return lambda wildcards: JOBS[kind, KINDS[kind].product.format(**{"study": PLAN.name, **wildcards})]
+
+    def found(wildcards):
+        if not workflow.local_exec and UNDECIDED:
+            raise WorkflowError(
+                f"{UNDECIDED[0]}: `device: auto` would have a node decide about the result;"
+                " say `cpu` or `cuda` there"
+            )
+        return JOBS[kind, KINDS[kind].product.format(**{"study": PLAN.name, **wildcards})]
+
+    return found
 
 
 def inputs(kind, *left_out):
@@ -72,9 +84,24 @@ def needs(kind, name):
     return lambda wildcards: getattr(job(kind)(wildcards).needs, name)
 
 
+def memory(kind):
+    """A function of wildcards and attempt: MB that a job is granted, half more with each attempt."""
+    return lambda wildcards, attempt: round(job(kind)(wildcards).needs.memory_mb * 1.5 ** (attempt - 1))
+
+
 def runtime(kind):
     """A function of wildcards: minutes that a job is granted."""
     return lambda wildcards: job(kind)(wildcards).runtime
+
+
+def short(kind):
+    """A function of wildcards: on a cluster, the group in which a job shares a submission with others of its kind."""
+
+    def group(wildcards):
+        granted = job(kind)(wildcards).needs
+        return f"short_{kind}" if granted.minutes < SHORT_MINUTES and not granted.gpus else None
+
+    return group
 
 
 def code(kind):

@@ -12,14 +12,14 @@ rule fetch:
         "../../envs/mmrepro.yaml"
     threads: needs("fetch", "threads")
     resources:
-        mem_mb=needs("fetch", "memory_mb"),
+        mem_mb=memory("fetch"),
         runtime=runtime("fetch"),
     params:
         code=code("fetch"),
         settings=settings("fetch"),
         mirror=mirror_state,
     shell:
-        "mmrepro fetch config/datasets/{wildcards.dataset}.yaml --output $(dirname {output.manifest}) > {log} 2>&1"
+        "mmrepro fetch config/datasets/{wildcards.dataset}.yaml --output $(dirname {output.manifest}) >> {log} 2>&1"
 
 
 rule images:
@@ -37,13 +37,13 @@ rule images:
         "../../envs/mmrepro.yaml"
     threads: needs("images", "threads")
     resources:
-        mem_mb=needs("images", "memory_mb"),
+        mem_mb=memory("images"),
         runtime=runtime("images"),
     params:
         code=code("images"),
         settings=settings("images"),
     shell:
-        "mmrepro images config/datasets/{wildcards.dataset}.yaml $(dirname {output.manifest}) > {log} 2>&1"
+        "mmrepro images config/datasets/{wildcards.dataset}.yaml $(dirname {output.manifest}) >> {log} 2>&1"
 
 
 rule prepare:
@@ -61,11 +61,13 @@ rule prepare:
         KINDS["prepare"].log_file,
     benchmark:
         KINDS["prepare"].benchmark_file
+    group:
+        short("prepare")
     conda:
         "../../envs/mmrepro.yaml"
     threads: needs("prepare", "threads")
     resources:
-        mem_mb=needs("prepare", "memory_mb"),
+        mem_mb=memory("prepare"),
         runtime=runtime("prepare"),
     params:
         code=code("prepare"),
@@ -73,4 +75,4 @@ rule prepare:
         raw=raw_folder,
     shell:
         "mmrepro prepare config/datasets/{wildcards.dataset}.yaml {params.raw}"
-        " --output $(dirname {output.statistics}) > {log} 2>&1"
+        " --output $(dirname {output.statistics}) >> {log} 2>&1"

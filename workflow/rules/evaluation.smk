@@ -12,7 +12,7 @@ rule probe:
         "../../envs/mmrepro.yaml"
     threads: needs("probe", "threads")
     resources:
-        mem_mb=needs("probe", "memory_mb"),
+        mem_mb=memory("probe"),
         runtime=runtime("probe"),
     params:
         code=code("probe"),
@@ -21,7 +21,7 @@ rule probe:
         features=lambda wildcards: Layout.features(wildcards.dataset, wildcards.features).as_posix(),
     shell:
         "mmrepro probe $(dirname {input.statistics}) {params.features} {params.modalities}"
-        " --output {output.probe} > {log} 2>&1"
+        " --output {output.probe} >> {log} 2>&1"
 
 
 rule measure:
@@ -39,7 +39,7 @@ rule measure:
         "../../envs/mmrepro.yaml"
     threads: needs("measure", "threads")
     resources:
-        mem_mb=needs("measure", "memory_mb"),
+        mem_mb=memory("measure"),
         runtime=runtime("measure"),
     params:
         code=code("measure"),
@@ -47,4 +47,4 @@ rule measure:
         file=lambda wildcards: study_file(),
         slice=lambda wildcards: slice_given(),
     shell:
-        "mmrepro measure {params.file:q} {wildcards.dataset} --slice {params.slice:q} --output results > {log} 2>&1"
+        "mmrepro measure {params.file:q} {wildcards.dataset} --slice {params.slice:q} --output results >> {log} 2>&1"

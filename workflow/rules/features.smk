@@ -19,7 +19,7 @@ rule align_content:
         "../../envs/mmrepro.yaml"
     threads: needs("align_content", "threads")
     resources:
-        mem_mb=needs("align_content", "memory_mb"),
+        mem_mb=memory("align_content"),
         runtime=runtime("align_content"),
         gpu=needs("align_content", "gpus"),
     params:
@@ -29,7 +29,7 @@ rule align_content:
     shell:
         "mmrepro align-content config/features/{wildcards.features}.yaml {wildcards.modality}"
         " $(dirname {input.statistics}) {params.raw} --encoder $(dirname {output.encoder})"
-        " --output $(dirname {output.record}) > {log} 2>&1"
+        " --output $(dirname {output.record}) >> {log} 2>&1"
 
 
 rule extract:
@@ -50,7 +50,7 @@ rule extract:
         "../../envs/mmrepro.yaml"
     threads: needs("extract", "threads")
     resources:
-        mem_mb=needs("extract", "memory_mb"),
+        mem_mb=memory("extract"),
         runtime=runtime("extract"),
         gpu=needs("extract", "gpus"),
     params:
@@ -60,7 +60,7 @@ rule extract:
         pretrained=pretrained_option,
     shell:
         "mmrepro extract config/features/{wildcards.features}.yaml {wildcards.modality} $(dirname {input.statistics})"
-        " {params.raw} {params.pretrained} --output $(dirname {output.record}) > {log} 2>&1"
+        " {params.raw} {params.pretrained} --output $(dirname {output.record}) >> {log} 2>&1"
 
 
 rule item_graph:
@@ -75,11 +75,13 @@ rule item_graph:
         KINDS["item_graph"].log_file,
     benchmark:
         KINDS["item_graph"].benchmark_file
+    group:
+        short("item_graph")
     conda:
         "../../envs/mmrepro.yaml"
     threads: needs("item_graph", "threads")
     resources:
-        mem_mb=needs("item_graph", "memory_mb"),
+        mem_mb=memory("item_graph"),
         runtime=runtime("item_graph"),
     params:
         code=code("item_graph"),
@@ -88,4 +90,4 @@ rule item_graph:
         raw=raw_folder,
     shell:
         "mmrepro item-graph config/features/{wildcards.features}.yaml {wildcards.modality} $(dirname {output.graph})"
-        " --prepared {params.prepared} --raw {params.raw} --output $(dirname {output.graph}) > {log} 2>&1"
+        " --prepared {params.prepared} --raw {params.raw} --output $(dirname {output.graph}) >> {log} 2>&1"

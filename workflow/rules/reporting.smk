@@ -19,7 +19,7 @@ rule tables:
         "../../envs/mmrepro.yaml"
     threads: needs("tables", "threads")
     resources:
-        mem_mb=needs("tables", "memory_mb"),
+        mem_mb=memory("tables"),
         runtime=runtime("tables"),
     params:
         code=code("tables"),
@@ -27,7 +27,7 @@ rule tables:
         file=lambda wildcards: study_file(),
         slice=lambda wildcards: slice_given(),
     shell:
-        "mmrepro tables {params.file:q} --slice {params.slice:q} --output results > {log} 2>&1"
+        "mmrepro tables {params.file:q} --slice {params.slice:q} --output results >> {log} 2>&1"
 
 
 rule page:
@@ -45,7 +45,7 @@ rule page:
         "../../envs/mmrepro.yaml"
     threads: needs("page", "threads")
     resources:
-        mem_mb=needs("page", "memory_mb"),
+        mem_mb=memory("page"),
         runtime=runtime("page"),
     params:
         code=code("page"),
@@ -53,4 +53,4 @@ rule page:
         file=lambda wildcards: study_file(),
         slice=lambda wildcards: slice_given(),
     shell:
-        "mmrepro page {params.file:q} --slice {params.slice:q} --output results > {log} 2>&1"
+        "mmrepro page {params.file:q} --slice {params.slice:q} --output results >> {log} 2>&1"

@@ -12,7 +12,7 @@ rule track:
         "../../envs/mmrepro.yaml"
     threads: needs("track", "threads")
     resources:
-        mem_mb=needs("track", "memory_mb"),
+        mem_mb=memory("track"),
         runtime=runtime("track"),
     params:
         code=code("track"),
@@ -21,4 +21,4 @@ rule track:
         slice=lambda wildcards: slice_given(),
         attempt=next_attempt(PLAN),
     shell:
-        "mmrepro track {params.file:q} --slice {params.slice:q} --attempt {params.attempt} 2>&1 | tee {log}"
+        "mmrepro track {params.file:q} --slice {params.slice:q} --attempt {params.attempt} 2>&1 | tee --append {log}"

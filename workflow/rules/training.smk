@@ -13,11 +13,13 @@ rule train:
         KINDS["train"].log_file,
     benchmark:
         KINDS["train"].benchmark_file
+    group:
+        short("train")
     conda:
         "../../envs/mmrepro.yaml"
     threads: needs("train", "threads")
     resources:
-        mem_mb=needs("train", "memory_mb"),
+        mem_mb=memory("train"),
         runtime=runtime("train"),
         gpu=needs("train", "gpus"),
     params:
@@ -26,7 +28,7 @@ rule train:
         features=features_option,
     shell:
         "mmrepro train --run {params.settings:q} --seed {wildcards.seed} --threads {threads}"
-        " --prepared $(dirname {input.statistics}) {params.features} --output $(dirname {output.record}) > {log} 2>&1"
+        " --prepared $(dirname {input.statistics}) {params.features} --output $(dirname {output.record}) >> {log} 2>&1"
 
 
 use rule train as train_trial with:
@@ -40,11 +42,13 @@ use rule train as train_trial with:
         KINDS["train_trial"].log_file,
     benchmark:
         KINDS["train_trial"].benchmark_file
+    group:
+        short("train_trial")
     conda:
         "../../envs/mmrepro.yaml"
     threads: needs("train_trial", "threads")
     resources:
-        mem_mb=needs("train_trial", "memory_mb"),
+        mem_mb=memory("train_trial"),
         runtime=runtime("train_trial"),
         gpu=needs("train_trial", "gpus"),
     params:
@@ -65,11 +69,13 @@ rule select:
         KINDS["select"].benchmark_file
     wildcard_constraints:
         search=searches_of("select"),
+    group:
+        short("select")
     conda:
         "../../envs/mmrepro.yaml"
     threads: needs("select", "threads")
     resources:
-        mem_mb=needs("select", "memory_mb"),
+        mem_mb=memory("select"),
         runtime=runtime("select"),
     params:
         code=code("select"),
@@ -77,7 +83,7 @@ rule select:
         searched=searched,
         folders=trial_folders,
     shell:
-        "mmrepro select {params.folders} --searched {params.searched} --output {output.selection} > {log} 2>&1"
+        "mmrepro select {params.folders} --searched {params.searched} --output {output.selection} >> {log} 2>&1"
 
 
 rule search:
@@ -96,7 +102,7 @@ rule search:
         "../../envs/mmrepro.yaml"
     threads: needs("search", "threads")
     resources:
-        mem_mb=needs("search", "memory_mb"),
+        mem_mb=memory("search"),
         runtime=runtime("search"),
         gpu=needs("search", "gpus"),
     params:
@@ -105,4 +111,4 @@ rule search:
         features=features_option,
     shell:
         "mmrepro search --settings {params.settings:q} --threads {threads}"
-        " --prepared $(dirname {input.statistics}) {params.features} --output {output.selection} > {log} 2>&1"
+        " --prepared $(dirname {input.statistics}) {params.features} --output {output.selection} >> {log} 2>&1"

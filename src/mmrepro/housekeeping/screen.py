@@ -61,7 +61,7 @@ class Screen:
     running: dict[int, Running] = field(default_factory=dict)
     seconds: dict[str, list[float]] = field(default_factory=dict)
     done: int = 0
-    failed: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     stopped: bool = False
 
@@ -91,25 +91,36 @@ class Screen:
         if found is None:
             return None
         self.done += 1
+        self.failed.pop(found.label, None)  # a later attempt did it
         seconds = time.monotonic() - found.started
         self.seconds.setdefault(found.rule, []).append(seconds)
         result = result_of(found)
         return f"{self.place}  {found.label}{': ' if result else ''}{result}, {duration(seconds)}{self.rest}"
 
-    def fail(self, job: int) -> Iterator[str]:
-        """Note that a job has failed; yield the lines that say so, with the end of its log."""
+    def fail(self, job: int, why: str = "", logs: Sequence[str] = ()) -> Iterator[str]:
+        """Note that a job has failed; yield the lines that say so, with the end of its log.
+
+        Parameters
+        ----------
+        job
+            Its number.
+        why
+            What the scheduler knows of it.
+        logs
+            Its logs, the scheduler's last.
+        """
         found = self.running.pop(job, None)
         if found is None or self.stopped:
             _mark(found.log if found is not None else None, STOPPED)
             return
-        said = last_lines(found.log)
+        said = last_lines(found.log) or next((lines for lines in map(last_lines, map(Path, logs)) if lines), [])
         if said[-1:] == [STOPPED]:
             return
         reason = next((line for line in reversed(said) if line.startswith("mmrepro: ")), "")
         if not reason:
             _mark(found.log, FAILED)
-        self.failed.append(f"{found.label}: {reason.removeprefix('mmrepro: ') or 'see its log'}")
-        yield f"FAILED  {found.label}"
+        self.failed[found.label] = why or reason.removeprefix("mmrepro: ") or "see its log"
+        yield f"FAILED  {found.label}{': ' if why else ''}{why}"
         yield from (f"    {one_line(line)}" for line in said)
         if found.log is not None:
             yield f"    log: {found.log.as_posix()}"
@@ -122,7 +133,7 @@ class Screen:
             yield f"stopped after {self.done} of {self.total} jobs; the same command goes on from there"
         elif self.failed:
             yield f"{len(self.failed)} failed, {self.done} of {self.total} jobs done in {duration(self.elapsed)}:"
-            yield from (f"  {line}" for line in self.failed)
+            yield from (f"  {label}: {why}" for label, why in self.failed.items())
             yield "mend what is named; the same command then does the rest"
         elif self.total:
             yield f"{self.done} of {self.total} jobs done in {duration(self.elapsed)}"

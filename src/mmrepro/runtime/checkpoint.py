@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrepro.records.files import atomic_path
+from mmrepro.runtime.interruption import INTERRUPTION, Stopped
 from mmrepro.runtime.meter import Meter
 
 CHECKPOINT_EVERY = 5  # epochs
@@ -29,11 +30,15 @@ class Checkpoint:
 
     def __init__(self, path: Path, identity: dict[str, Any], meter: Meter | None = None) -> None:
         self.path, self.identity, self.meter = path, identity, meter or Meter()
-        self.saved = time.monotonic()
+        self.saved = self.ended = time.monotonic()
 
     def is_due(self, epoch: int) -> bool:
-        """Return whether the state is to be saved after an epoch: every few epochs, and every few minutes."""
-        return epoch % CHECKPOINT_EVERY == 0 or time.monotonic() - self.saved >= SECONDS_AT_MOST
+        """Return whether the state is to be saved after an epoch: every few epochs, every few minutes, and where the
+        process has been asked to end.
+        """
+        now = time.monotonic()
+        INTERRUPTION.epoch, self.ended = now - self.ended, now
+        return INTERRUPTION.asked or epoch % CHECKPOINT_EVERY == 0 or now - self.saved >= SECONDS_AT_MOST
 
     def load(self) -> dict[str, Any] | None:
         """Return the state last saved, or None where there is none that fits."""
@@ -52,13 +57,21 @@ class Checkpoint:
         return dict(content["state"])
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write the state."""
+        """Write the state.
+
+        Raises
+        ------
+        Stopped
+            Where the process has been asked to end.
+        """
         import torch
 
         content = {"identity": self.identity, "spent": self.meter.spent(), "state": state}
         with atomic_path(self.path) as temporary, temporary.open("wb") as handle:
             torch.save(content, handle)
         self.saved = time.monotonic()
+        if INTERRUPTION.asked:
+            raise Stopped
 
     def remove(self) -> None:
         """Delete the file."""

@@ -201,7 +201,8 @@ def _training_needs(plan: Plan, spec: RunSpec, trainings: int = 1) -> Needs:
     memory = memory_mb("train", dataset, widths, embedding_size=size, model=spec.model)
     expected = minutes("train", dataset, widths, model=spec.model, epochs=min(EPOCHS, epochs))
     disk = disk_mb("train", dataset, widths, size)
-    return Needs(spec.threads, memory, trainings * disk, trainings * expected, int(spec.device == "cuda"))
+    gpus = int(spec.device == "cuda" and not plan.schemas[spec.model].closed_form)
+    return Needs(spec.threads, memory, trainings * disk, trainings * expected, gpus)
 
 
 def _results(plan: Plan, published: Sequence[Path]) -> Iterator[Job]:

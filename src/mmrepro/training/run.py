@@ -92,8 +92,9 @@ def _train_locked(spec: RunSpec, seed: int, prepared: Path, features: Path | Non
         _take_lists(spec, seed, prepared, output, meter)
         return
     fix_threads(spec.threads)
-    device = training_device(spec.device)
-    parameters = model_class(spec.model, spec.outside).Parameters.model_validate(spec.parameters)
+    trained = model_class(spec.model, spec.outside)
+    device = "cpu" if trained.closed_form else training_device(spec.device)
+    parameters = trained.Parameters.model_validate(spec.parameters)
     recorder = Recorder(spec, seed, parameters.model_dump(mode="json"), output)
     dataset = PreparedDataset.load(prepared)
     content, content_record = load_content(spec, parameters, features, dataset)

@@ -89,7 +89,7 @@ class Server:
         if record.get("code") != training_code(spec.model, spec.watch, spec.outside):
             raise MmreproError(f"{folder}: the code of {spec.model} has changed since; run the study again")
         dataset = PreparedDataset.load(prepared)
-        device = training_device(spec.device)
+        device = "cpu" if model_class(spec.model, spec.outside).closed_form else training_device(spec.device)
         kind = EveryonesEvaluator if spec.purpose == "serving" else Evaluator
         evaluator = kind(dataset, spec.protocol, device)
         model = _model(folder, record, spec, evaluator, features)

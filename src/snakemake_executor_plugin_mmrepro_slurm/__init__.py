@@ -1,0 +1,127 @@
+"""Slurm as a study needs it: the plugin of Snakemake, with names that a person can read in the queue, jobs of an
+earlier start taken over, long jobs in slices, and failures in plain words; `executor: mmrepro-slurm`.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import snakemake_executor_plugin_slurm as slurm
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+
+from mmrepro.housekeeping.queue import Ended, ended, job_name, living_jobs
+from mmrepro.housekeeping.screen import label_of
+
+common_settings = slurm.common_settings
+RESUMED = ("images", "align_content", "train", "train_trial", "search")
+"""Rules whose jobs go on from what they have left."""
+
+
+@dataclass
+class ExecutorSettings(slurm.ExecutorSettings):
+    """Settings of the plugin of Snakemake, and two more."""
+
+    longest: int = field(
+        default=1440,
+        metadata={
+            "help": "Minutes that a job may ask for. One that needs longer runs in slices, each of which goes on from "
+            "the checkpoint of the one before, without a retry being counted."
+        },
+    )
+    slices: int = field(default=50, metadata={"help": "Slices that a job may have, at most."})
+    orphans: str = field(
+        default="adopt",
+        metadata={
+            "help": "What to do with jobs of an earlier start of this workflow that still queue or run: `adopt` them "
+            "(wait for them, submit none in their place) or `cancel` them."
+        },
+    )
+
+
+class Executor(slurm.Executor):
+    """Submits each job under its own name."""
+
+    def __post_init__(self, test_mode: bool = False) -> None:
+        """Begin without jobs."""
+        self._mine: Any = threading.local()
+        self._names: dict[str, str] = {}
+        self._slices: Counter[str] = Counter()
+        super().__post_init__(test_mode)
+
+    @property
+    def run_uuid(self) -> str:
+        """What jobs are called: while one is submitted its name, else the names of all, as queries list them."""
+        submitted: str | None = getattr(self._mine, "name", None)
+        return submitted or ",".join(dict.fromkeys(self._names.values())) or self._own_name
+
+    @run_uuid.setter
+    def run_uuid(self, value: str) -> None:
+        self._own_name = value
+
+    def run_job(self, job: Any) -> None:
+        """Submit a job, unless one of an earlier start is still there for it."""
+        name = self._name_of(job)
+        here = self.workflow.workdir_init
+        for found in living_jobs(name, Path(here)):
+            if found in self._names:
+                continue  # a slice of the same job, which has just ended
+            if self.workflow.executor_settings.orphans == "cancel":
+                slurm.cancel_slurm_jobs([SubmittedJobInfo(job, external_jobid=found)], set(), self.logger)
+                continue
+            self.logger.warning(f"{name}: job {found} of an earlier start is still there, and is waited for")
+            self._names[found] = name
+            log = self.slurm_logdir / f"adopted/{found}.log"
+            self._report_job_submission_threadsafe(SubmittedJobInfo(job, found, {"slurm_logfile": log}))
+            return
+        longest = self.workflow.executor_settings.longest
+        if job.resources.get("runtime", 0) > longest:
+            job.resources.runtime = longest
+        with self._named(name):
+            super().run_job(job)
+
+    def report_job_submission(self, job_info: SubmittedJobInfo, *args: Any, **more: Any) -> None:
+        """Note under which name a job is known."""
+        if job_info.external_jobid is not None:
+            self._names.setdefault(job_info.external_jobid, self._name_of(job_info.job))
+        super().report_job_submission(job_info, *args, **more)
+
+    def report_job_success(self, job_info: SubmittedJobInfo) -> None:
+        """Forget the job."""
+        self._names.pop(job_info.external_jobid, None)
+        super().report_job_success(job_info)
+
+    def report_job_error(self, job_info: SubmittedJobInfo, msg: str | None = None, **more: Any) -> None:
+        """Say why a job failed and what helps; a slice that was used up is followed by the next one."""
+        number = self._names.pop(job_info.external_jobid, None) and job_info.external_jobid
+        how = ended(number) if number else None
+        if how is not None and self._is_slice(job_info.job, how):
+            self._submit_job(job_info.job)
+            return
+        words = f"mmrepro: {how.words} " if how is not None else msg
+        super().report_job_error(job_info, msg=words, **more)
+
+    def _is_slice(self, job: Any, how: Ended) -> bool:
+        """Whether a job that goes on from checkpoints was ended by the longest time that it may ask for."""
+        settings, name = self.workflow.executor_settings, self._name_of(job)
+        if how.state != "TIMEOUT" or job.name not in RESUMED or job.resources.get("runtime") != settings.longest:
+            return False
+        self._slices[name] += 1
+        return self._slices[name] < settings.slices
+
+    def _name_of(self, job: Any) -> str:
+        jobs = [*job.jobs] if job.is_group() else [job]
+        identity = sorted([[*map(str, one.output)], *map(str, one.params)] for one in jobs)
+        label = f"{job.name} of {len(jobs)}" if job.is_group() else label_of(job.name, job.wildcards_dict)
+        return job_name(label, identity)
+
+    @contextmanager
+    def _named(self, name: str) -> Iterator[None]:
+        self._mine.name = name
+        try:
+            yield
+        finally:
+            self._mine.name = None
