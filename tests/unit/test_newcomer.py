@@ -144,6 +144,51 @@ def test_a_column_that_is_none_is_not_taken(tmp_path: Path) -> None:
     assert "not used of orders.csv: order_date, rating" in said
 
 
+@pytest.mark.parametrize(
+    ("heading", "bad", "good", "message"),
+    [
+        ("order_date", "gestern", "2024-03-01", "'gestern' is no date that can be read; mend it"),
+        ("order_date", "1st of May 2024", "3rd of May 2024", "is no date that can be read"),
+        ("rating", "n/a", "4", "'n/a' is no number that can be read; mend it, or say --rating-column none"),
+    ],
+)
+def test_a_damaged_column_is_refused_and_not_left_out(
+    tmp_path: Path, heading: str, bad: str, good: str, message: str
+) -> None:
+    rows = [f"u{user},i{item},{good}\n" for user, item in pairs()]
+    rows[7] = rows[7].replace(good, bad)
+    path = write(tmp_path / "files", f"user,item,{heading}\n" + "".join(rows))
+    with pytest.raises(MmreproError, match=message):
+        begun(tmp_path, [path])
+    begun(tmp_path, [path], **{{"order_date": "timestamp_column"}.get(heading, "rating_column"): "none"})
+
+
+@pytest.mark.parametrize("form", ["%d.%m.%y", "%d. %B %Y", "%Y/%m/%d %I:%M %p", "%d/%m/%y %H:%M"])
+def test_dates_as_people_write_them_are_read(tmp_path: Path, form: str) -> None:
+    days = pd.date_range("2024-03-03", periods=len(pairs()), freq="11h")
+    rows = "".join(f'u{user},i{item},"{day.strftime(form)}"\n' for (user, item), day in zip(pairs(), days, strict=True))
+    begun(tmp_path, [write(tmp_path / "files", "user,item,date\n" + rows)])
+    assert written(tmp_path)["options"]["timestamp_format"] == form
+
+
+def test_guests_are_left_out_where_that_is_said(tmp_path: Path) -> None:
+    rows = "".join(f"{user or ''},i{item}\n" for user, item in pairs())  # user 0 has no name
+    path = write(tmp_path / "files", "user,item\n" + rows)
+    with pytest.raises(MmreproError, match=r"orders\.csv: line \d+, column 'user' is empty"):
+        begun(tmp_path, [path])
+    begun(tmp_path, [path], empty_users="drop")
+    data = read(tmp_path / "data/mirror/shop", load_dataset(tmp_path / "config/datasets/shop.yaml"))
+    assert data.repairs["rows_without_user"] == sum(user == 0 for user, _ in pairs()) > 0
+    assert len(data.interactions) == sum(user != 0 for user, _ in pairs())
+
+
+def test_a_folder_without_a_picture_of_an_item_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "files", "user,item\n" + "".join(f"u{user},i{item}\n" for user, item in pairs()))
+    (tmp_path / "files/empty").mkdir()
+    with pytest.raises(MmreproError, match="no picture in it is named after the key of an item, such as 'i"):
+        begun(tmp_path, [path, tmp_path / "files/empty"])
+
+
 def test_a_readers_errors_speak_of_the_files_and_options_that_were_asked_for(tmp_path: Path) -> None:
     rows = "".join(f"u{user},i{item},sometime\n" for user, item in pairs())
     path = write(tmp_path / "files", "user,item,order\n" + rows)

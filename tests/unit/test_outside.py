@@ -17,7 +17,7 @@ from mmrepro.config.study import StudyConfig
 from mmrepro.datasets.interactions import INTERACTIONS, ITEMS, USERS, PreparedDataset, write_prepared
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.evaluator import Evaluator
-from mmrepro.evaluation.given_lists import GivenLists, given_lists, read_rows
+from mmrepro.evaluation.given_lists import GivenLists, given_lists, nearest_key, read_rows
 from mmrepro.models.base import model_class
 from mmrepro.records import canonical, definitions, fingerprint
 from mmrepro.study import kinds
@@ -195,7 +195,7 @@ def test_lists_are_ordered_by_score_and_masked_as_those_of_models(prepared: Path
     found = ranked(prepared, "user,item,score\na,p,9\na,s,1\nb,t,2\na,r,2.5\na,q,8\nb,s,3\n")
     np.testing.assert_array_equal(found.lists["test"].items, [[2, 3], [3, 4]])
     np.testing.assert_array_equal(found.lists["test"].scores, [[2.5, 1], [3, 2]])
-    assert found.counts == {"test": {"users": 2, "listed": 2, "known": 2}}
+    assert found.counts == {"test": {"users": 2, "listed": 2, "known": 2, "unknown": 0}}
     assert list(found.lists) == ["test"]
 
 
@@ -203,7 +203,7 @@ def test_validation_is_listed_where_a_column_says_so(prepared: Path) -> None:
     found = ranked(prepared, "user;item;score;split\na;q;1;valid\na;q;2;test\na;r;1;test\n")
     np.testing.assert_array_equal(found.lists["valid"].items, [[1]])
     np.testing.assert_array_equal(found.lists["test"].items, [[2], [-1]])
-    assert found.counts["test"] == {"users": 2, "listed": 1, "known": 1}
+    assert found.counts["test"] == {"users": 2, "listed": 1, "known": 1, "unknown": 0}
 
 
 def test_lists_are_cut_and_equal_scores_drawn_as_everywhere(prepared: Path) -> None:
@@ -217,6 +217,21 @@ def test_lists_are_cut_and_equal_scores_drawn_as_everywhere(prepared: Path) -> N
 def test_objects_a_line_are_read_like_text(prepared: Path) -> None:
     found = ranked(prepared, '{"user": "a", "item": "r", "score": 1}\n', "lists.jsonl")
     np.testing.assert_array_equal(found.lists["test"].items, [[2], [-1]])
+
+
+def test_few_keys_that_the_data_set_does_not_have_are_left_out_and_counted(prepared: Path) -> None:
+    known = "user,item,score\na,r,1\na,s,3\nb,r,2\n"
+    found = ranked(prepared, known + "gone,r,9\na,lost,9\n")
+    np.testing.assert_array_equal(found.lists["test"].items, ranked(prepared, known).lists["test"].items)
+    assert found.counts["test"]["unknown"] == 2
+
+
+@pytest.mark.parametrize(
+    ("unknown", "hint"),
+    [("1", "did you mean '0001'?"), ("000l", "did you mean '0001'?"), ("zz", "keys there look like '0001'")],
+)
+def test_a_hint_names_the_same_number_or_a_key_that_is_written_nearly_so(unknown: str, hint: str) -> None:
+    assert nearest_key(unknown, pd.Series(["0001", "2345"])) == hint
 
 
 def test_scores_may_be_written_with_decimal_commas(prepared: Path) -> None:
@@ -257,6 +272,11 @@ class Wrong(Model):
         ("products.mean()", "products", r"loss term 'bpr' has the shape \(\d+,\); return its mean or sum"),
         ("return self.users, self.items", "return self.items, self.users", "have the shape|out of bounds|out of range"),
         ("return self.users, self.items", "return self.users, self.items[1:]", "a row for each user and one for each item"),
+        ('{"bpr": products.mean()}', "products.mean()", "`loss` returns a Tensor; return named terms"),
+        (
+            "    def embed", "    def score(self, users):\n        return self.users[users]\n\n    def embed",
+            "both `embed`, whose inner products are the scores, and `score`, which would be ignored; keep one",
+        ),
         (".sum(1)", ".sum(2)", r"wrong\.py:Wrong: line 15 of wrong\.py: IndexError: Dimension out of range"),
     ],
 )  # fmt: skip

@@ -192,6 +192,26 @@ def test_users_of_a_file_keep_their_zeros(tmp_path: Path, text: str) -> None:
     assert read_keys(path) == ["U1", "007"]
 
 
+def test_users_of_a_parquet_file_are_read_and_odd_files_refused(tmp_path: Path) -> None:
+    pd.DataFrame({"user": ["U1", "007"], "rank": [1, 1]}).to_parquet(tmp_path / "recs.parquet")
+    assert read_keys(tmp_path / "recs.parquet") == ["U1", "007"]
+    (tmp_path / "empty.csv").touch()
+    for path, message in ((tmp_path / "empty.csv", "no user in it"), (tmp_path, "a folder; name a file of users")):
+        with pytest.raises(MmreproError, match=message):
+            read_keys(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"), [("/proc/none/recs.csv", "no folder can be made there"), (".", "write a")]
+)
+def test_what_cannot_be_written_is_one_line(tmp_path: Path, path: str, message: str) -> None:
+    with pytest.raises(MmreproError, match=message):
+        write_table(pd.DataFrame({"user": ["a"]}), Path(path))
+    (tmp_path / "recs.csv").mkdir()
+    with pytest.raises(MmreproError, match=r"recs\.csv: is a folder; name a file"):
+        write_table(pd.DataFrame({"user": ["a"]}), tmp_path / "recs.csv")
+
+
 def test_a_file_of_users_without_their_column_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "users.csv"
     path.write_text("name,age\na,3\n")

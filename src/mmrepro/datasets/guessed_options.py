@@ -18,6 +18,8 @@ from mmrepro.datasets.guesses import (
     named,
     shared_keys,
     time_format,
+    unlike_a_number,
+    unlike_a_time,
 )
 from mmrepro.errors import MmreproError
 
@@ -79,7 +81,10 @@ def guess_options(interactions: Table, items: Table | None, images: Path | None,
         option = OPTIONS[holds]
         if option in given or option in none:
             continue
-        found = [name for name in named(interactions, holds, taken) if _fits(interactions, name, holds)]
+        called = named(interactions, holds, taken)
+        found = [name for name in called if _fits(interactions, name, holds)]
+        if not found:
+            _refuse_damaged(interactions, called, holds)
         if len(found) > 1 and holds == "time":
             raise MmreproError(
                 f"{interactions.path}: {' and '.join(found)} both say when; say which with --timestamp-column"
@@ -151,6 +156,20 @@ def _fits(table: Table, column: str, holds: str) -> bool:
         return are_times(table, column)
     numbers = pd.to_numeric(table.values(column).str.replace(",", ".", regex=False), errors="coerce")
     return bool(len(numbers)) and bool(numbers.notna().all())
+
+
+def _refuse_damaged(table: Table, called: list[str], holds: str) -> None:
+    """Refuse a column that most of its values make what its name says: without it, another study would be run."""
+    unlike, kind = {"time": (unlike_a_time, "date"), "rating": (unlike_a_number, "number")}[holds]
+    option = OPTIONS[holds].replace("_", "-")
+    for name in called:
+        value = unlike(table, name)
+        if value is not None:
+            form = ", say how with --timestamp-format" if holds == "time" else ""
+            raise MmreproError(
+                f"{table.path}: column '{name}': '{value}' is no {kind} that can be read; mend it{form}, or say "
+                f"--{option} none"
+            )
 
 
 def _time(table: Table, guess: Guess) -> None:

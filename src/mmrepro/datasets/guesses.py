@@ -43,8 +43,11 @@ SAMPLED = 20_000
 DATE_FORMS = (
     "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y", "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%d/%m/%Y",
     "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y/%m/%d %H:%M:%S",
-    "%d %b %Y", "%b %d, %Y", "%Y%m%d", "%d%m%Y", "%Y%m%d%H%M%S",
+    "%d %b %Y", "%b %d, %Y", "%d. %B %Y", "%d %B %Y", "%B %d, %Y", "%Y%m%d", "%d%m%Y", "%Y%m%d%H%M%S",
+    "%d.%m.%y", "%d.%m.%y %H:%M", "%d/%m/%y", "%d/%m/%y %H:%M", "%m/%d/%y", "%m/%d/%y %H:%M",
+    "%Y/%m/%d %I:%M %p", "%d/%m/%Y %I:%M %p", "%m/%d/%Y %I:%M %p", "%Y-%m-%d %I:%M %p",
 )  # fmt: skip
+DATE_LIKE = r"\d.*[^\w\s].*\d|\d\D+\d{4}"
 PICTURE = r"(?i).+\.(?:jpe?g|png|webp|gif|bmp|tiff?)$"
 MARKUP = r"<[a-zA-Z/][^<>]*>|&(?:#\d+|#x[0-9a-fA-F]+|[a-zA-Z]+);"
 
@@ -164,6 +167,24 @@ def are_times(table: Table, column: str) -> bool:
         return bool(len(numbers)) and bool(units_of(numbers))
     form, _ = time_format(table, column)
     return form is not None or bool(pd.to_datetime(values, format="ISO8601", errors="coerce", utc=True).notna().all())
+
+
+def unlike_a_time(table: Table, column: str) -> str | None:
+    """Return the first value of a column that is no moment, where most are, or look so; none where few do."""
+    values = table.values(column)
+    if pd.to_numeric(values, errors="coerce").notna().mean() > 0.5 or not values.str.contains(DATE_LIKE).mean() > 0.5:
+        return None
+    forms = ["ISO8601", *DATE_FORMS]
+    parsed = [pd.to_datetime(values, format=form, errors="coerce", utc=True) for form in forms]
+    best = max(parsed, key=lambda dates: dates.notna().mean())
+    return str(values[best.isna()].iloc[0]) if best.isna().any() else str(values.iloc[0])
+
+
+def unlike_a_number(table: Table, column: str) -> str | None:
+    """Return the first value of a column that is no number, where most are; none where few are."""
+    values = table.values(column)
+    numbers = pd.to_numeric(values.str.replace(",", ".", regex=False), errors="coerce")
+    return str(values[numbers.isna()].iloc[0]) if 0.5 < numbers.notna().mean() < 1 else None
 
 
 def time_format(table: Table, column: str) -> tuple[str | None, list[str]]:

@@ -10,6 +10,7 @@ from mmrepro.columns import TEST, VALID
 MENDED = {
     "rows_below_minimum_rating": "interactions below the minimum rating",
     "pairs_on_both_sides_of_it": "pairs of user and item that are rated below the minimum and above it, kept",
+    "rows_without_user": "rows without a user, left out",
     "repeated_item_records": "repeated records of an item, of which the first is kept",
     "images_not_found": "images that the items name and no file is",
     "titles_with_markup": "titles with markup or entities, taken out",
@@ -18,6 +19,8 @@ MENDED = {
     "item_records_with_half_characters": "item records with half a character, replaced",
 }
 """Repair -> what it counts."""
+NOT_READ = ("rows_below_minimum_rating", "rows_without_user")
+"""Repairs that count rows of the files which are no interactions."""
 
 
 def remarks_on(statistics: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,8 @@ from mmrepro.evaluation.evaluator import Evaluator
 from mmrepro.evaluation.lists import RankedLists, lists_of_rows, tie_order
 from mmrepro.records.files import read_table
 
+MOST_KNOWN = 0.5
+"""Share of the users, or items, of lists that a data set may not have, such as those that a filter has taken out."""
 WANTED = [Columns.USER, Columns.ITEM, Columns.SCORE]
 
 
@@ -30,7 +32,8 @@ class GivenLists:
     lists
         Split -> lists of its users; one that is not listed has an empty list.
     counts
-        Split -> its users, those listed, and the pairs that were left out because the user has had the item.
+        Split -> its users, those listed, the pairs that were left out because the user has had the item, and those of
+        users or items that the data set does not have.
     """
 
     lists: dict[str, RankedLists]
@@ -102,7 +105,8 @@ def given_lists(rows: pd.DataFrame, prepared: Path, evaluator: Evaluator, depth:
     Raises
     ------
     MmreproError
-        For keys that the data set does not have, an item that is listed twice for a user, or rows of no split.
+        When the data set does not have most of the users or items, for an item that is listed twice for a user, or
+        rows of no split.
     """
     splits = rows[Columns.SPLIT].astype("str") if Columns.SPLIT in rows else pd.Series(TEST, index=rows.index)
     if (wrong := ~splits.isin(SPLITS[1:])).any():
@@ -115,7 +119,8 @@ def given_lists(rows: pd.DataFrame, prepared: Path, evaluator: Evaluator, depth:
             Columns.SCORE: rows[Columns.SCORE].to_numpy(np.float64),
         }
     )
-    doubled = numbered.duplicated([Columns.SPLIT, Columns.USER, Columns.ITEM])
+    strange = (numbered[[Columns.USER, Columns.ITEM]] < 0).any(axis=1)
+    doubled = numbered.duplicated([Columns.SPLIT, Columns.USER, Columns.ITEM]) & ~strange
     if doubled.any():
         row = rows[doubled.to_numpy()].iloc[0]
         raise MmreproError(
@@ -123,9 +128,11 @@ def given_lists(rows: pd.DataFrame, prepared: Path, evaluator: Evaluator, depth:
         )
     found = GivenLists({}, {})
     for split in SPLITS[1:]:
-        listed = numbered[numbered[Columns.SPLIT] == split]
+        of_split = numbered[Columns.SPLIT] == split
+        listed = numbered[of_split & ~strange]
         if len(listed):
-            found.lists[split], found.counts[split] = _ranked(listed, split, evaluator, depth)
+            found.lists[split], counts = _ranked(listed, split, evaluator, depth)
+            found.counts[split] = {**counts, "unknown": int((of_split & strange).sum())}
     if TEST not in found.lists:
         raise MmreproError(f"{origin}: no rows for test; write a row for each item of each list")
     return found
@@ -149,15 +156,24 @@ def _ranked(listed: pd.DataFrame, split: str, evaluator: Evaluator, depth: int) 
     return lists, counts
 
 
+def nearest_key(unknown: str, known: pd.Series) -> str:
+    """Return a hint: the known key of the same number, or one that is written nearly so; else what keys look like."""
+    keys = known.astype("str").tolist()
+    number = unknown.lstrip("0") if unknown.isdecimal() else None
+    same = next((key for key in keys if key.isdecimal() and key.lstrip("0") == number), None)
+    near = same or next(iter(difflib.get_close_matches(unknown, keys, n=1, cutoff=0.6)), None)
+    if near is not None:
+        return f"did you mean '{near}'?"
+    return f"keys there look like '{keys[0]}'" if keys else "the data set has none"
+
+
 def _indices(keys: pd.Series, table: pd.Series, kind: str, origin: str) -> np.ndarray:
-    """Places of keys among those of the data set."""
+    """Places of keys among those of the data set; below 0 of those that it does not have, unless these are most."""
     found = pd.Index(table.astype("str")).get_indexer(pd.Index(keys.astype("str")))
     unknown = keys[found < 0].astype("str")
-    if len(unknown):
-        known = table.astype("str").tolist()
-        near = difflib.get_close_matches(unknown.iloc[0], known, n=1, cutoff=0.0) or ["none"]
+    if unknown.nunique() > MOST_KNOWN * keys.nunique():
         raise MmreproError(
             f"{origin}: {unknown.nunique()} {kind}s that the data set does not have, such as '{unknown.iloc[0]}'; "
-            f"did you mean '{near[0]}'?"
+            f"{nearest_key(unknown.iloc[0], table)}"
         )
     return np.asarray(found, dtype=np.int64)

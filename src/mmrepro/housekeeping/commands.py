@@ -97,6 +97,7 @@ def init(
     timestamp_column: Column = None, rating_column: Column = None, title_column: Column = None,
     image_column: Column = None,
     timestamp_format: Annotated[str | None, typer.Option(help="of dates, such as %d.%m.%Y")] = None,
+    empty_users: Annotated[str | None, typer.Option(help="`drop` rows without a user (guests)")] = None,
 ) -> None:  # fmt: skip
     """Look at your own files, and write data set, features and study for them, with comments."""
     from mmrepro.housekeeping.newcomer import init as write
@@ -106,7 +107,7 @@ def init(
     told = {
         "user_column": user_column, "item_column": item_column, "key_column": key_column, "title_column": title_column,
         "timestamp_column": timestamp_column, "rating_column": rating_column, "image_column": image_column,
-        "timestamp_format": timestamp_format,
+        "timestamp_format": timestamp_format, "empty_users": empty_users,
     }  # fmt: skip
     given = {option: value for option, value in told.items() if value is not None}
     print(visible(write(name, interactions, items, images, Path(), given)))

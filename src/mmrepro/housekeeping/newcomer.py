@@ -78,6 +78,7 @@ def init(
     copied = _copy(sources, place)
     try:
         data = read(place, validate(DatasetConfig, config, f"config/datasets/{name}.yaml"))
+        _look_at_pictures(data, images, guess)
         splits = _splits(data, config)
         features = _features(name, guess)
         write_text(root / f"config/datasets/{name}.yaml", _dataset_text(config, guess, splits))
@@ -98,6 +99,19 @@ def init(
     ]
     lines += [f"written: {', '.join(written)}; look at them, every guess is an option there"]
     return "\n".join([*lines, f"next: make STUDY={name}"])
+
+
+def _look_at_pictures(data: RawDataset, images: Path | None, guess: Guess) -> None:
+    """Say how many items have a picture; a folder that is of no item is refused."""
+    if images is None:
+        return
+    present = int(data.items[Columns.IMAGE].notna().sum())
+    if not present:
+        raise MmreproError(
+            f"{images}: no picture in it is named after the key of an item, such as "
+            f"'{data.items[Columns.KEY].iloc[0]}'; name another folder, or leave it out"
+        )
+    guess.said.append(f"pictures: {present} of {len(data.items)} items have one")
 
 
 def _as_asked(message: str, sources: Sequence[Path], place: Path) -> str:

@@ -226,6 +226,11 @@ def _outside_class(outside: str) -> type[Model]:
     found = load_class(outside)
     if not issubclass(found, Model):
         raise MmreproError(f"{outside}: not derived from Model of mmrepro.models.base; derive it")
+    if found.embed is not Model.embed and found.score is not Model.score:
+        raise MmreproError(
+            f"{outside}: it has both `embed`, whose inner products are the scores, and `score`, which would be "
+            "ignored; keep one (another name will do for what the loss needs)"
+        )
     return found
 
 

@@ -25,8 +25,16 @@ AGAIN = "delete its folder and run the study again"
 
 @contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `final`; on success it is flushed to disk and renamed, on failure removed."""
-    final.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path beside `final`; on success it is flushed to disk and renamed, on failure removed.
+
+    Raises
+    ------
+    MmreproError
+        Where `final` is a folder, or its own folder cannot be made.
+    """
+    if final.is_dir():
+        raise MmreproError(f"{final}: is a folder; name a file")
+    make_folder(final.parent)
     temporary = final.with_name(f".{final.stem}.{uuid.uuid4().hex[:8]}.part{final.suffix}")
     try:
         yield temporary
@@ -35,6 +43,20 @@ def atomic_path(final: Path) -> Iterator[Path]:
         flush_to_disk(final.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises
+    ------
+    MmreproError
+        Where no folder can be made, as below a file or in `/proc`.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+        raise MmreproError(f"{path}: no folder can be made there ({error.strerror}); name another place") from None
 
 
 def remove_leftovers(folder: Path) -> None:

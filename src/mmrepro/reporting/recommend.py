@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from mmrepro.columns import Columns
 from mmrepro.datasets.delimited import Dialect, guess_separator, read_delimited
 from mmrepro.datasets.interactions import load_items, load_users
 from mmrepro.errors import MmreproError
+from mmrepro.evaluation.given_lists import nearest_key
 from mmrepro.evaluation.lists import NO_ITEM
-from mmrepro.records.files import atomic_path
+from mmrepro.records.files import atomic_path, read_table
 from mmrepro.reporting.escape import one_line
 from mmrepro.study.layout import Layout
 from mmrepro.training.serving import Server
@@ -155,7 +155,11 @@ def read_keys(path: Path) -> list[str]:
         For a missing or empty file, or one of several columns none of which is `user`.
     """
     if not path.is_file():
-        raise MmreproError(f"{path}: no such file; check the path")
+        raise MmreproError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; name a file of users")
+    if path.stat().st_size == 0:
+        raise MmreproError(f"{path}: no user in it; write a key a line")
+    if path.suffix == ".parquet":
+        return _keys_of_table(path)
     separator = guess_separator(path, ",", [Columns.USER])
     table = read_delimited(path, Dialect.of(separator), dtype="str", header=None, keep_default_na=False)
     heading = [str(name).strip() for name in table.iloc[0]]
@@ -167,6 +171,13 @@ def read_keys(path: Path) -> list[str]:
     if len(heading) > 1:
         raise MmreproError(f"{path}: no column '{Columns.USER}' among {', '.join(heading[:9])}; name it so")
     return [str(key) for key in table.iloc[:, 0]]
+
+
+def _keys_of_table(path: Path) -> list[str]:
+    table = read_table(path, f"write {path.name} again")
+    if Columns.USER not in table:
+        raise MmreproError(f"{path}: no column '{Columns.USER}' among {', '.join(map(str, table))}; name it so")
+    return [str(key) for key in table[Columns.USER]]
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
@@ -204,8 +215,6 @@ def positions(known: pd.Series, keys: Sequence[str], kind: str) -> list[int]:
     found = pd.Index(known).get_indexer(pd.Index(list(keys), dtype="object"))
     if (found < 0).any():
         unknown = [key for key, place in zip(keys, found, strict=True) if place < 0]
-        near = difflib.get_close_matches(unknown[0], known.tolist(), n=1, cutoff=0.0)
-        hint = f"did you mean '{near[0]}'?" if near else f"the data set has no {kind}s"
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        raise MmreproError(f"unknown {kind} '{unknown[0]}'{more}; {hint}")
+        raise MmreproError(f"unknown {kind} '{unknown[0]}'{more}; {nearest_key(unknown[0], known)}")
     return [int(place) for place in found]

@@ -167,7 +167,7 @@ def _metric(plan: Plan, metric: str) -> str:
     names = [known.name for known in METRICS]
     name = short.get(parts[1], parts[1]) if parts else metric
     if name not in names:
-        raise MmreproError(f"no metric '{metric}'; {nearest(name, names)} Write it as in recall_at_20")
+        raise MmreproError(f"no metric '{metric}'; {nearest(name, names)}; write it as in recall_at_20")
     if parts is None:
         raise MmreproError(f"'{metric}': say at which cutoff, as in {name}_at_20")
     if int(parts[2]) not in plan.study.cutoffs:

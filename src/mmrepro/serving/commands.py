@@ -166,6 +166,11 @@ def _folder(study: str, root: Path, wanted: Wanted, prefer_refit: bool = True) -
     from mmrepro.training.refit import refitted
 
     path = Path(study)
+    told = [wanted.model, wanted.dataset, wanted.protocol, wanted.seed]
+    if (wanted.name is not None or (path / "run.json").is_file()) and any(one is not None for one in told):
+        raise MmreproError(
+            "a run's name or folder says all; leave --model, --dataset, --protocol and --seed out beside it"
+        )
     if (path / "run.json").is_file():
         return path.absolute()
     if len(path.parts) > 1 and not path.suffix and not (root / path / "run.json").is_file():

@@ -17,7 +17,7 @@ from mmrepro.datasets.interactions import PreparedDataset, load_items, load_user
 from mmrepro.errors import MmreproError
 from mmrepro.evaluation.measure import load_lists, means_of, values_of
 from mmrepro.evaluation.metrics import METRICS
-from mmrepro.records.files import file_sha256, read_arrays, recorded_file, write_text
+from mmrepro.records.files import file_sha256, make_folder, read_arrays, recorded_file, write_text
 from mmrepro.study.layout import Layout
 from mmrepro.training.serving import run_of
 
@@ -67,7 +67,7 @@ def export(folder: Path, output: Path, root: Path = Path()) -> str:
         raise MmreproError(f"{folder}: made of other data than those in {prepared}; run the study again")
     temporary = output.with_name(f".{output.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    make_folder(temporary)
     try:
         _write_files(folder, record, vectors, dataset, prepared, temporary)
         write_text(temporary / CARD, _card(folder, record, dataset, temporary, root))

@@ -183,6 +183,8 @@ class Trainer:
     def _loss(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16):
             terms = self.model.loss(batch)
+        if not isinstance(terms, dict):
+            raise MmreproError(f"`loss` returns a {type(terms).__name__}; return named terms, such as {{'bpr': ...}}")
         for name, term in terms.items():
             if term.ndim:
                 raise MmreproError(f"loss term '{name}' has the shape {tuple(term.shape)}; return its mean or sum")

@@ -6,6 +6,7 @@ The options say which column holds what. Keys are text: "007" stays "007".
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,7 @@ COMPACT = {
 }  # fmt: skip
 """Number of digits -> forms of dates without separators."""
 MOST = 0.9
+NOBODY = "nobody"
 
 
 class Options(Strict):
@@ -73,6 +75,9 @@ class Options(Strict):
     )
     timestamp_format: str | None = Field(None, description="of dates that are not ISO 8601, such as %d.%m.%Y %H:%M")
     timestamp_unit: TimeUnit | None = Field(None, description="of numbers; none: told from their size")
+    empty_users: Literal["refuse", "drop"] = Field(
+        "refuse", description="what becomes of rows without a user, such as orders of guests"
+    )
     item_keys: Matching | None = Field(
         None,
         description="how keys of items are matched with those of the items' table and pictures; none: letter by "
@@ -136,7 +141,7 @@ class _Reader:
         self.raw, self.options = raw, options
         self.notes: list[str] = []
         self.time_unit = options.timestamp_unit
-        self.both_sides = 0
+        self.both_sides = self.without_user = 0
 
     def interactions(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Interactions, and the pairs that are none for their rating."""
@@ -149,12 +154,14 @@ class _Reader:
         }
         columns = {column: name for column, name in named.items() if name is not None}
         table, first_line = self.table(path, list(columns.values()))
+        absent = self.without_a_user(path, table) if options.empty_users == "drop" else None
         frame = {column: keys(path, table[columns[column]], first_line) for column in (Columns.USER, Columns.ITEM)}
         if options.rating_column is not None:
             frame[Columns.RATING] = self.ratings(path, table[options.rating_column], first_line)
         if options.timestamp_column is not None:
             frame[Columns.TIMESTAMP] = self.timestamps(path, table[options.timestamp_column], first_line)
         rows, pair = pd.DataFrame(frame), [Columns.USER, Columns.ITEM]
+        rows = rows if absent is None else rows[~absent].reset_index(drop=True)
         if options.minimum_rating is None:
             return rows, rows.loc[:, pair].iloc[:0]
         enough = rows[Columns.RATING] >= options.minimum_rating
@@ -167,9 +174,20 @@ class _Reader:
             )
         return kept, below
 
+    def without_a_user(self, path: Path, table: pd.DataFrame) -> pd.Series:
+        """Which rows have no user; they get a name until all rows are read, so that lines keep their numbers."""
+        users = table[self.options.user_column]
+        absent = users.isna() | (users.astype("str").str.strip() == "")
+        self.without_user = int(absent.sum())
+        if absent.all():
+            raise MmreproError(f"{path}: column '{users.name}' is empty in every row; name another")
+        table[self.options.user_column] = users.astype("str").mask(absent, NOBODY)
+        return absent
+
     def left_out(self, below: int) -> dict[str, int]:
         """Counts of interactions below the minimum rating, and of pairs that are rated on both sides of it."""
-        return {"rows_below_minimum_rating": below, "pairs_on_both_sides_of_it": self.both_sides}
+        found = {"rows_below_minimum_rating": below, "pairs_on_both_sides_of_it": self.both_sides}
+        return {**found, **({"rows_without_user": self.without_user} if self.without_user else {})}
 
     def ratings(self, path: Path, column: pd.Series, first_line: int) -> pd.Series:
         """Numbers; with a decimal comma where all are written so."""

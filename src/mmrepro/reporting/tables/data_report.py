@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mmrepro.columns import Columns
-from mmrepro.datasets.remarks import MENDED, remarks_on
+from mmrepro.datasets.remarks import MENDED, NOT_READ, remarks_on
 from mmrepro.records.files import read_arrays, read_object
 from mmrepro.reporting.render import Block, Table, cells
 from mmrepro.reporting.report import Built, Report
@@ -60,7 +60,8 @@ def report_frame(report: Report) -> pd.DataFrame:
 def rows_of(statistics: Mapping[str, Any]) -> Iterator[Row]:
     """Yield what was counted of a prepared data set: what, how many, examples."""
     steps, copies = statistics["steps"], statistics["copies"]
-    yield "rows read", steps[0]["interactions"], ""
+    below = sum(statistics["repairs"].get(name) or 0 for name in NOT_READ)
+    yield "rows read", steps[0]["interactions"] + below, ""
     yield from ((MENDED[name], count, "") for name, count in statistics["repairs"].items() if count)
     yield "repetitions of a row", copies["rows"], ""
     yield "further rows of a user and item", copies["pairs"], ""

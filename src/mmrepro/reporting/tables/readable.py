@@ -240,6 +240,10 @@ def _outside_notes(plan: Plan, collection: Collection) -> list[str]:
         counts = (run.record.get("data", {}).get("listed") or {}).get(TEST)
         if counts is not None:
             known = f"; {counts['known']} pairs that users have had left out" if counts["known"] else ""
+            known += (
+                f"; {counts['unknown']} pairs of users or items left out that the data set does not have"
+                if counts.get("unknown") else ""
+            )  # fmt: skip
             lines.append(
                 f"{run.planned.spec.model}: lists of another system, {run.planned.spec.outside}, for "
                 f"{counts['listed']} of {counts['users']} test users of {run.planned.spec.dataset}{known}."
