@@ -20,7 +20,17 @@ HEADING = re.compile(r"^#{1,4} (.+)$", re.MULTILINE)
 FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INCLUDE = re.compile(r"^```\{include\} generated/(\S+)\n```$", re.MULTILINE)
 PATH = re.compile(r"(?:config|src|workflow|tests|benchmarks|profiles|envs|data/published|results/reference)/[\w./-]+")
-INVENTED = ("shop", "biasedbpr", "weblog", "wordcounts", "words.yaml", "epochs.py", "trec", "workflow/Snakefile")
+INVENTED = (
+    "shop",
+    "itself",
+    "biasedbpr",
+    "weblog",
+    "wordcounts",
+    "words.yaml",
+    "epochs.py",
+    "trec",
+    "workflow/Snakefile",
+)
 SCORES = re.compile(r"^\|.*\b(?:[RN]@\d+|recall@\d+|ndcg@\d+)", re.MULTILINE | re.IGNORECASE)
 
 

@@ -143,7 +143,7 @@ def test_a_start_from_its_first_word_to_its_last(capsys: pytest.CaptureFixture[s
     shown.close()
     shown.close()
     lines = capsys.readouterr().out.splitlines()
-    assert lines == ["1 jobs: 1 fetch", "[1/1]  fetch baby, 0 s", "1 of 1 jobs done in 0 s"]
+    assert lines == ["1 jobs: 1 raw files", "[1/1]  fetch baby, 0 s", "1 of 1 jobs done in 0 s"]
 
 
 def test_an_interruption_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,7 +154,7 @@ def test_an_interruption_is_one_line(capsys: pytest.CaptureFixture[str]) -> None
     shown.emit(told(LogEvent.ERROR, "WorkflowError: At least one job did not complete", logging.ERROR))
     shown.close()
     lines = capsys.readouterr().out.splitlines()
-    assert lines == ["2 jobs: 2 fetch", "stopped after 0 of 2 jobs; the same command goes on from there"]
+    assert lines == ["2 jobs: 2 raw files", "stopped after 0 of 2 jobs; the same command goes on from there"]
 
 
 def test_a_mistake_before_any_job_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:

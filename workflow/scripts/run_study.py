@@ -118,7 +118,10 @@ def main() -> int:
         with FileLock(".make.lock", timeout=0):
             arguments = [*configuration(sys.argv[1]), *sys.argv[2:]]
             if {"--delete-all-output", "--dry-run", "--dryrun", "-n"} & {*arguments}:
-                return snakemake(*arguments)
+                status = snakemake(*arguments)
+                if status == 0 and "--delete-all-output" in arguments:
+                    print(f"removed what was made for {sys.argv[1] or EMBEDDED}; data of others, logs and MLflow stay")
+                return status
             status = run(sys.argv[1], arguments)
             if status == 0:
                 print(made(sys.argv[1]))

@@ -140,10 +140,18 @@ def show(
     study: Annotated[
         Path, typer.Argument(metavar="STUDY", help="a study's name, or a folder such as results/reference/posters")
     ],
+    json: Json = False,
 ) -> None:
     """Print a study's main table, of its runs here or else as it is committed; says STALE when the code has changed."""
+    from mmrepro.housekeeping.publish import checked_table
     from mmrepro.housekeeping.publish import show as describe
 
+    if json:
+        import pandas as pd
+
+        table = checked_table(results_folder(study), "main.csv")
+        print(pd.read_csv(table).to_json(orient="records", indent=2))
+        return
     text = visible(describe(results_folder(study)))
     if not sys.stdout.isatty():
         print(text)

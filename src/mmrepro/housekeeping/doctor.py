@@ -44,13 +44,15 @@ def doctor(plans: list[Plan], root: Path, mirror: Path | None, verify: bool, pro
         The report, and whether everything needed can be had: raw files are here undamaged or their source answers,
         and disk, memory and GPU suffice. A Google Drive is not asked and counts as reachable.
     """
+    from mmrepro.housekeeping.status import progress_of
+
     problems = list(problems)
     sources = {name: source for plan in plans for name, source in plan.raw_datasets.items()}
     files, sizes = describe_files(_require(sources, plans), root, mirror, verify, problems)
     lines = ["raw files", *map(one_line, files)]
     jobs: dict[Path, Job] = {}
     for plan in plans:
-        found = [_sized(job, sizes) for job in plan.jobs if not (root / job.product).exists()]
+        found = [_sized(one.job, sizes) for one in progress_of(plan, root) if one.state != "done"]
         lines += ["", f"{plan.study.study}: {one_line(plan.study.title)}", *_describe_jobs(found)]
         unknown = [name for name, dataset in plan.datasets.items() if size_of(dataset) is None]
         if unknown:
@@ -121,7 +123,9 @@ def _machine(root: Path, jobs: list[Job], devices: set[str], problems: list[str]
     lines = [
         f"  {cores} cores, {size_text(memory)} memory, {size_text(free)} of disk free, {'a' if gpu else 'no'} GPU",
         f"  left to do: {size_text(largest)} memory for the largest job, {size_text(needed)} of disk, "
-        f"about {_duration(sum(job.needs.minutes for job in jobs))} on one core",
+        f"about {_duration(sum(job.needs.minutes for job in jobs))} on one core"
+        if jobs
+        else "  left to do: nothing",
     ]
     if largest <= memory < largest * cores:
         lines.append(f"  too little memory for {cores} such jobs at once: add --resources mem_mb={int(memory)}")

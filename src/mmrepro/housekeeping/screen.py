@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrepro.reporting.escape import one_line
+from mmrepro.study.kinds import KINDS
 
 LAST_LINES = 5
 """Of the log of a failed job."""
@@ -73,7 +74,7 @@ class Screen:
     def begin(self, stats: Mapping[str, int]) -> str:
         """Note how many jobs each rule has; return a line that says so."""
         self.counts = {rule: int(n) for rule, n in stats.items() if rule not in ("all", "total")}
-        parts = [f"{n} {VERBS.get(rule, rule)}" for rule, n in self.counts.items()]
+        parts = [f"{n} {KINDS[rule].title if rule in KINDS else rule}" for rule, n in self.counts.items()]
         return f"{self.total} jobs: {', '.join(parts)}"
 
     def start(

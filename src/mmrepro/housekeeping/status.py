@@ -14,6 +14,7 @@ from mmrepro.config.run import RunSpec
 from mmrepro.housekeeping.pace import Left, left_of, seconds_of
 from mmrepro.housekeeping.running import running_logs
 from mmrepro.housekeeping.screen import STOPPED, duration, last_lines
+from mmrepro.housekeeping.workflow_records import is_source_changed
 from mmrepro.reporting.escape import one_line
 from mmrepro.reporting.records import job_record, prepared_hash
 from mmrepro.study.kinds import KINDS
@@ -58,7 +59,7 @@ def status_data(plan: Plan, root: Path = Path()) -> dict[str, Any]:
         `study`; `jobs`, kind -> state -> number; `seconds_left` (None where there is no estimate) and `jobs_at_once`;
         `running` and `failed`, the products.
     """
-    jobs = _all(plan, root)
+    jobs = progress_of(plan, root)
     counts: dict[str, dict[str, int]] = {}
     for progress in jobs:
         of_kind = counts.setdefault(progress.job.kind, dict.fromkeys(STATES, 0))
@@ -90,8 +91,13 @@ def status(plan: Plan, root: Path = Path()) -> str:
     MmreproError
         When a job's record cannot be read.
     """
-    jobs = _all(plan, root)
+    jobs = progress_of(plan, root)
     lines = [f"{plan.study.study}: {one_line(plan.study.title)}", *_counts(jobs), _estimate(jobs, root)]
+    lines += [
+        f"files of {job.labels['dataset']} have changed since they were fetched: what is made of them is made again"
+        for job in (found.job for found in jobs if found.job.kind == "fetch" and found.state == "left")
+        if (root / job.product).is_file()
+    ]
     for state in ("running", "failed"):
         for found in jobs:
             if found.state == state:
@@ -100,9 +106,19 @@ def status(plan: Plan, root: Path = Path()) -> str:
     return "\n".join(lines)
 
 
-def _all(plan: Plan, root: Path) -> list[Progress]:
+def progress_of(plan: Plan, root: Path) -> list[Progress]:
+    """Return how far each job of a study is."""
     started = running_logs(root)
-    return [Progress(job, "running") if job.log.as_posix() in started else _progress(job, root) for job in plan.jobs]
+    changed = {name for name, config in plan.raw_datasets.items() if is_source_changed(config, root)}
+    found = []
+    for job in plan.jobs:
+        if job.log.as_posix() in started:
+            found.append(Progress(job, "running"))
+        elif job.kind == "fetch" and job.labels["dataset"] in changed:
+            found.append(Progress(job, "left"))
+        else:
+            found.append(_progress(job, root))
+    return found
 
 
 def _progress(job: Job, root: Path) -> Progress:

@@ -7,6 +7,7 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import Any
 
+from mmrepro.config.dataset import DatasetConfig
 from mmrepro.datasets.mirror import mirror_folder, source_stamp
 from mmrepro.records.files import file_sha256
 from mmrepro.study.layout import Layout
@@ -51,6 +52,22 @@ def forget_absent(plan: Plan, root: Path) -> None:
             (root / _file(path.as_posix())).unlink(missing_ok=True)
 
 
+def is_source_changed(config: DatasetConfig, root: Path) -> bool:
+    """Return whether the mirror holds other files of a data set than were fetched; not as far as can be known.
+
+    Parameters
+    ----------
+    config
+        The data set.
+    root
+        Folder of the repository.
+    """
+    raw = Layout.raw(config.raw_name)
+    record = read_workflow_record(root, (raw / "MANIFEST.json").as_posix())
+    stamp = source_stamp(config, root / raw, mirror_folder())
+    return record is not None and bool(stamp) and repr(stamp) not in record.get("params", ())
+
+
 def is_current(plan: Plan, job: Job, root: Path) -> bool:
     """Return whether a job's files are there, and were made by today's code, settings and inputs.
 
@@ -67,9 +84,8 @@ def is_current(plan: Plan, job: Job, root: Path) -> bool:
     if record is None or not all((root / path).is_file() for path in job.files):
         return False
     wanted = [job.code, json.dumps(job.completed(root), sort_keys=True)]
-    if job.kind == "fetch":
-        dataset = plan.raw_datasets[job.labels["dataset"]]
-        wanted.append(source_stamp(dataset, root / Layout.raw(dataset.raw_name), mirror_folder()) or "")
+    if job.kind == "fetch" and is_source_changed(plan.raw_datasets[job.labels["dataset"]], root):
+        return False
     if not {repr(value) for value in wanted if value} <= set(record.get("params", ())):
         return False
     made = (root / job.product).stat().st_mtime

@@ -61,7 +61,9 @@ def recommend(
     project: Project = None,
 ) -> None:  # fmt: skip
     """Recommend items to users, or to somebody who likes certain items; what they have had is left out."""
+    from mmrepro.config.files import load_dataset
     from mmrepro.errors import MmreproError
+    from mmrepro.housekeeping.workflow_records import is_source_changed
     from mmrepro.library.project import project_folder, working_in
     from mmrepro.reporting.recommend import (
         as_text,
@@ -94,7 +96,9 @@ def recommend(
             print(as_text(found.frame))
         else:
             write_table(found.frame, output)
+        changed = is_source_changed(load_dataset(Path(f"config/datasets/{server.spec.dataset}.yaml")), Path())
     told = [_from(folder, server.spec.purpose), *found.notes]
+    told += [f"files of {server.spec.dataset} have changed since: what they add is not known here; `make`"] * changed
     if output is not None:
         told.insert(0, f"{output}: {len(found.frame)} rows")
     print(visible("\n".join(told)), file=sys.stderr)
