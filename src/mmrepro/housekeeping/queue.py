@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from mmrepro.study.plan import Plan
 
 LONGEST_NAME = 60
+LAST_BYTES = 20_000
+MEMORY = re.compile(r"exceeded (?:job |step )?memory limit|oom[-_ ]?kill", re.IGNORECASE)
+"""What Slurm writes into the log of a job of which it killed a step."""
 SECONDS = 30
 """That a command of Slurm is waited for."""
 LIVING = "PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING,REQUEUED,STOPPED,RESIZING"
@@ -85,6 +88,8 @@ def ended(number: str) -> Ended | None:
     told = dict(pair.partition("=")[::2] for pair in _ask("scontrol", "show", "job", "--oneliner", number).split())
     if "JobState" in told:
         state, status = told["JobState"], told.get("ExitCode", "?")
+        if state == "FAILED" and MEMORY.search(_last_words(told.get("StdOut", ""))):
+            state = "OUT_OF_MEMORY"  # where a step of the job was killed, not the job
         memory = told.get("MinMemoryNode") or told.get("MinMemoryCPU") or "memory"
         return _in_words(state, memory=memory, time=told.get("RunTime", "its time"), exit=status)
     fields = _ask("sacct", "-X", "-j", number, "--noheader", "--parsable2", "--format=State,ReqMem,Elapsed,ExitCode")
@@ -92,6 +97,14 @@ def ended(number: str) -> Ended | None:
         return None
     state, memory, time, status = fields.splitlines()[0].split("|")
     return _in_words(state.split()[0], memory=memory, time=time, exit=status)
+
+
+def _last_words(path: str) -> str:
+    """The end of a job's log."""
+    try:
+        return Path(path).read_bytes()[-LAST_BYTES:].decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _in_words(state: str, **known: str) -> Ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from mmrepro.study.kinds import KINDS
 
 LAST_LINES = 5
 """Of the log of a failed job."""
+SCHEDULER = r"(?:slurm|srun|sbatch)\w*\b.*: "
+"""Beginning of what a scheduler writes into a log of its own, among what Snakemake does."""
 VERBS = {
     "fetch": "fetch", "images": "download images of", "prepare": "prepare", "align_content": "pre-train",
     "extract": "encode", "item_graph": "item graph of", "probe": "probe", "train": "train", "train_trial": "try",
@@ -114,7 +117,7 @@ class Screen:
         if found is None or self.stopped:
             _mark(found.log if found is not None else None, STOPPED)
             return
-        said = last_lines(found.log) or next((lines for lines in map(last_lines, map(Path, logs)) if lines), [])
+        said = last_lines(found.log)
         if said[-1:] == [STOPPED]:
             return
         reason = next((line for line in reversed(said) if line.startswith("mmrepro: ")), "")
@@ -122,9 +125,10 @@ class Screen:
             _mark(found.log, FAILED)
         self.failed[found.label] = why or reason.removeprefix("mmrepro: ") or "see its log"
         yield f"FAILED  {found.label}{': ' if why else ''}{why}"
-        yield from (f"    {one_line(line)}" for line in said)
-        if found.log is not None:
-            yield f"    log: {found.log.as_posix()}"
+        others = [Path(path) for path in logs if found.log is None or Path(path) != found.log]
+        told = [line for path in others for line in last_lines(path, SCHEDULER)]
+        yield from (f"    {one_line(line)}" for line in (*said, *told))
+        yield from (f"    log: {path.as_posix()}" for path in (found.log, *others) if path is not None)
 
     def end(self) -> Iterator[str]:
         """Yield what is to be said when all is over."""
@@ -238,15 +242,15 @@ def _words(rule: str, found: Mapping[str, Any]) -> Iterator[str]:
         yield f"{found['n_items']} items, {found['dim']} wide"
 
 
-def last_lines(path: Path | None) -> list[str]:
-    """Return the last lines of a log that are not blank; a progress bar counts as what it shows last."""
+def last_lines(path: Path | None, which: str = "") -> list[str]:
+    """Return the last lines of a log that are not blank, and match; a progress bar counts as what it shows last."""
     if path is None or not path.is_file():
         return []
     with path.open("rb") as handle:
         handle.seek(max(0, path.stat().st_size - 8192))
         text = handle.read().decode("utf-8", "replace")
     lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines()]
-    return [line for line in lines if line and not line.startswith('{"epoch"')][-LAST_LINES:]
+    return [line for line in lines if line and not line.startswith('{"epoch"') and re.match(which, line)][-LAST_LINES:]
 
 
 def duration(seconds: float) -> str:
