@@ -71,15 +71,19 @@ def status(study: StudyFile, json: Json = False) -> None:
 def doctor(
     studies: Annotated[list[str] | None, typer.Argument(metavar="[STUDY]...", help="names or files; none: all")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="hash the files that are here")] = False,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="of the Slurm cluster here: what works, which jobs can never start")
+    ] = False,
+    longest: Annotated[int, typer.Option(help="minutes that a job there may ask for, as in the profile")] = 1440,
 ) -> None:
-    """Say which raw files are to be had, which are here, and what studies need of this machine."""
+    """Say which raw files are to be had, which are here, and what studies need of this machine, or cluster."""
     from mmrepro.datasets.mirror import mirror_folder
     from mmrepro.housekeeping.doctor import doctor as examine
     from mmrepro.study.resolve import plans_of_files
 
     named = [study_path(Path(study)) for study in studies or []] or sorted(Path("config/studies").glob("*.yaml"))
     plans, problems = plans_of_files(named)
-    text, healthy = examine(plans, Path(), mirror_folder(), verify, problems)
+    text, healthy = examine(plans, Path(), mirror_folder(), verify, problems, longest if cluster else None)
     print(visible(text))
     raise typer.Exit(0 if healthy else 1)
 

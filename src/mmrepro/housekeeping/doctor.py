@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from mmrepro.config.dataset import DatasetConfig, RawFile
+from mmrepro.housekeeping.cluster import cluster
 from mmrepro.housekeeping.raw_files import describe_files, size_text
 from mmrepro.reporting.escape import one_line
 from mmrepro.study.kinds import KINDS
@@ -22,7 +23,9 @@ from mmrepro.study.plan import Job, Plan
 HEADING = f"{'':24}{'left':>6}{'memory':>11}{'disk':>11}{'about':>13}"
 
 
-def doctor(plans: list[Plan], root: Path, mirror: Path | None, verify: bool, problems: list[str]) -> tuple[str, bool]:
+def doctor(
+    plans: list[Plan], root: Path, mirror: Path | None, verify: bool, problems: list[str], longest: int | None = None
+) -> tuple[str, bool]:
     """Describe what studies need and whether it can be had.
 
     Parameters
@@ -37,6 +40,8 @@ def doctor(plans: list[Plan], root: Path, mirror: Path | None, verify: bool, pro
         Whether files that are here are hashed; otherwise their sizes are compared.
     problems
         What is known to stand in the way, such as studies that cannot be resolved.
+    longest
+        Minutes that a job on the cluster may ask for; none: the cluster is not looked at, but this machine.
 
     Returns
     -------
@@ -59,7 +64,12 @@ def doctor(plans: list[Plan], root: Path, mirror: Path | None, verify: bool, pro
             lines.append(f"  no counts are expected of {', '.join(unknown)}: counted as small")
         jobs |= {job.product: job for job in found}
     devices: set[str] = {plan.study.device for plan in plans}
-    lines += ["", "this machine", *_machine(root, list(jobs.values()), devices, problems), ""]
+    if longest is None:
+        lines += ["", "this machine", *_machine(root, list(jobs.values()), devices, problems), ""]
+    else:
+        described, unmet = cluster(jobs.values(), longest)
+        lines += ["", "this cluster", *described, ""]
+        problems += unmet
     lines += [f"problem: {one_line(problem)}" for problem in problems] or ["everything needed can be had"]
     return "\n".join(lines), not problems
 

@@ -78,21 +78,21 @@ def job_name(label: str, identity: Any) -> str:
 
 def living_jobs(name: str, folder: Path) -> list[str]:
     """Return the numbers of the user's jobs of a name and a folder that queue or run."""
-    said = _ask("squeue", "--me", "--noheader", f"--name={name}", f"--states={LIVING}", "--format=%i|%Z")
+    said = ask("squeue", "--me", "--noheader", f"--name={name}", f"--states={LIVING}", "--format=%i|%Z")
     found = (line.split("|", 1) for line in said.splitlines() if "|" in line)
     return [number for number, place in found if Path(place).resolve() == folder.resolve()]
 
 
 def ended(number: str) -> Ended | None:
     """Return how a job ended; None where Slurm knows nothing of it any more."""
-    told = dict(pair.partition("=")[::2] for pair in _ask("scontrol", "show", "job", "--oneliner", number).split())
+    told = dict(pair.partition("=")[::2] for pair in ask("scontrol", "show", "job", "--oneliner", number).split())
     if "JobState" in told:
         state, status = told["JobState"], told.get("ExitCode", "?")
         if state == "FAILED" and MEMORY.search(_last_words(told.get("StdOut", ""))):
             state = "OUT_OF_MEMORY"  # where a step of the job was killed, not the job
         memory = told.get("MinMemoryNode") or told.get("MinMemoryCPU") or "memory"
         return _in_words(state, memory=memory, time=told.get("RunTime", "its time"), exit=status)
-    fields = _ask("sacct", "-X", "-j", number, "--noheader", "--parsable2", "--format=State,ReqMem,Elapsed,ExitCode")
+    fields = ask("sacct", "-X", "-j", number, "--noheader", "--parsable2", "--format=State,ReqMem,Elapsed,ExitCode")
     if not fields.strip():
         return None
     state, memory, time, status = fields.splitlines()[0].split("|")
@@ -112,7 +112,7 @@ def _in_words(state: str, **known: str) -> Ended:
     return Ended(state, sentence.format(state=state, **known))
 
 
-def _ask(*command: str) -> str:
+def ask(*command: str) -> str:
     """What a command of Slurm prints; nothing where it is not there, fails or hangs."""
     if shutil.which(command[0]) is None:
         return ""
