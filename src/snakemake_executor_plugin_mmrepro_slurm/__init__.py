@@ -2,15 +2,18 @@
 earlier start taken over, long jobs in slices, and failures in plain words; `executor: mmrepro-slurm`.
 """
 
+import re
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import snakemake_executor_plugin_slurm as slurm
+from snakemake_executor_plugin_slurm.submit_string import get_submit_command as submit_command
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from mmrepro.housekeeping.queue import Ended, ended, job_name, living_jobs
@@ -42,6 +45,13 @@ class ExecutorSettings(slurm.ExecutorSettings):
     )
 
 
+def _within(longest: int, command: Callable[..., str], *arguments: Any, **more: Any) -> str:
+    """A command that submits a job, which asks for no more than the longest time."""
+    return re.sub(
+        r" -t (\d+)", lambda found: f" -t {min(longest, int(found[1]))}", command(*arguments, **more), count=1
+    )
+
+
 class Executor(slurm.Executor):
     """Submits each job under its own name."""
 
@@ -51,6 +61,8 @@ class Executor(slurm.Executor):
         self._names: dict[str, str] = {}
         self._slices: Counter[str] = Counter()
         super().__post_init__(test_mode)
+        # the plugin asks for the time of the rule, and offers no other place to ask for less
+        slurm.get_submit_command = partial(_within, self.workflow.executor_settings.longest, submit_command)
 
     @property
     def run_uuid(self) -> str:
@@ -77,9 +89,6 @@ class Executor(slurm.Executor):
             log = self.slurm_logdir / f"adopted/{found}.log"
             self._report_job_submission_threadsafe(SubmittedJobInfo(job, found, {"slurm_logfile": log}))
             return
-        longest = self.workflow.executor_settings.longest
-        if job.resources.get("runtime", 0) > longest:
-            job.resources.runtime = longest
         with self._named(name):
             super().run_job(job)
 
@@ -107,7 +116,8 @@ class Executor(slurm.Executor):
     def _is_slice(self, job: Any, how: Ended) -> bool:
         """Whether a job that goes on from checkpoints was ended by the longest time that it may ask for."""
         settings, name = self.workflow.executor_settings, self._name_of(job)
-        if how.state != "TIMEOUT" or job.name not in RESUMED or job.resources.get("runtime") != settings.longest:
+        kinds = {one.name for one in job.jobs} if job.is_group() else {job.name}
+        if how.state != "TIMEOUT" or not kinds <= {*RESUMED} or job.resources.get("runtime", 0) <= settings.longest:
             return False
         self._slices[name] += 1
         return self._slices[name] < settings.slices

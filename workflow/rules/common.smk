@@ -55,6 +55,8 @@ def job(kind):
     """A function of wildcards: the job of a kind that makes what they name."""
 
     def found(wildcards):
+        if workflow.executor_plugin and workflow.executor_plugin.common_settings.implies_no_shared_fs:
+            raise WorkflowError("an executor without a shared file system would lose checkpoints; choose another")
         if not workflow.local_exec and UNDECIDED:
             raise WorkflowError(
                 f"{UNDECIDED[0]}: `device: auto` would have a node decide about the result;"

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mmrepro.columns import TEST, Columns
-from mmrepro.reporting.cells import main_of
+from mmrepro.reporting.cells import PROGRAM, main_of
 from mmrepro.reporting.finished import CELL
 from mmrepro.reporting.headline import SHORT, headline_columns
 from mmrepro.reporting.means import mean_text
@@ -51,7 +51,8 @@ def _value(row: Mapping[Any, Any]) -> dict[str, Any]:
     verdict = str(row[Columns.VERDICT])
     mark = next((rank for rank in ("best", "second") if rank in verdict.split("; ")), "")
     published = row[Columns.PUBLISHED]
-    note = f"published {published:.4f}" if isinstance(published, float) and not pd.isna(published) else ""
+    whose = "its program here" if f"{PROGRAM} " in verdict else "published"
+    note = f"{whose} {published:.4f}" if isinstance(published, float) and not pd.isna(published) else ""
     return {
         "text": mean_text(row), "order": -1.0 if pd.isna(row[Columns.MEAN]) else float(row[Columns.MEAN]), "mark": mark,
         "note": note, "remarks": "; ".join(part for part in verdict.split("; ") if part not in ("", "best", "second")),
