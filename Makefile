@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV PYTHONHOME
 
-.PHONY: run setup test fast-test format lint types docs schema dvc ui lock bench clean help
+.PHONY: run setup test cluster-test fast-test format lint types docs schema dvc ui lock bench clean help
 .DEFAULT_GOAL := run
 
 run: setup  ## set up if needed, then run a study: STUDY=its name or file (the embedded one), CORES=all, PROFILE=folder
@@ -32,11 +32,14 @@ $(BIN)/.installed: $(LOCK) pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-test: setup  ## all tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: setup  ## all tests but those that start a Slurm
+	$(BIN)/python -m pytest -m "not cluster" --numprocesses 2 --dist loadfile
+
+cluster-test: setup  ## tests on a real Slurm of one node, which they start: as root, with slurm-wlm and munge installed
+	$(BIN)/python -m pytest tests/cluster
 
 fast-test: setup  ## the tests that take seconds and need no downloaded data
-	$(BIN)/python -m pytest -m "not slow and not real" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not real and not cluster" --numprocesses 2 --dist loadfile
 
 format: setup  ## format Python and Snakemake files
 	$(BIN)/ruff format .

@@ -19,7 +19,7 @@ from slurm import ask, jobs, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("slurm")]
 PROFILE = ("--workflow-profile", "profiles/slurm", "--mmrepro-slurm-init-seconds-before-status-checks", "2")
-EPOCHS = 1200
+EPOCHS = 1500
 """Of a training that takes longer than a minute, the least that Slurm grants."""
 
 
@@ -138,9 +138,11 @@ def test_cancelled_killed_drained_and_out_of_time_it_ends_in_the_same_bytes(tmp_
         at = epochs_of(checkout, "cm3")[-1]
         wait_for(lambda: training_is_at(checkout, at + 20), "training")
         ask("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
-        ask("scontrol", "requeue", *jobs("RUNNING"))  # as a node that is lost would
+        [lost] = jobs("RUNNING")
+        ask("scontrol", "requeue", lost)  # as when a node is lost
         wait_for(lambda: jobs("PENDING"), "the queue")
         ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        ask("scontrol", "update", f"JobId={lost}", "StartTime=now")  # Slurm would wait for two minutes
         wait_for(lambda: "TIMEOUT" in ask("squeue", "--states=all", "--noheader", "--format=%T"), "the end of a slice")
         finished(process)
     [history] = checkout.folder.glob("results/runs/mini-baby/*/cm3/*/seed0/history.jsonl")
