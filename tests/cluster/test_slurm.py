@@ -19,7 +19,7 @@ from slurm import ask, jobs, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("slurm")]
 PROFILE = ("--workflow-profile", "profiles/slurm", "--mmrepro-slurm-init-seconds-before-status-checks", "2")
-EPOCHS = 1500
+EPOCHS = 600
 """Of a training that takes longer than a minute, the least that Slurm grants."""
 
 
