@@ -4,6 +4,7 @@
 `lead`, such as ``tiktok; cm3; lightgcn; recall@20``: by how much the first model's mean is above the second's.
 `published`, such as ``tiktok-program; cm3; recall@20; released``: by how much a mean exceeds what others printed.
 `change`, such as ``posters/content; vbpr; noise; recall@20``: the difference of a variant to the first of its table.
+`test`, such as ``test_full_disk_is_one_line``: where that test stands.
 """
 
 from __future__ import annotations
@@ -63,11 +64,27 @@ def figure(role: str, text: str) -> str:
     return percent(100 * (means[0] / base - 1))
 
 
+def place_of(test: str) -> str:
+    """Return the file of a test.
+
+    Raises
+    ------
+    LookupError
+        When no test is called so, or several are.
+    """
+    files = [path for path in ROOT.glob("tests/*/test_*.py") if f"\ndef {test}(" in path.read_text(encoding="utf-8")]
+    if len(files) != 1:
+        raise LookupError(f"{len(files)} tests of that name, expected one")
+    return files[0].relative_to(ROOT / "tests").as_posix()
+
+
 def role_function(
     name: str, rawtext: str, text: str, lineno: int, inliner: Inliner, *_: object
 ) -> tuple[list[nodes.Node], list[nodes.system_message]]:
     """Replace a role by its figure; one that cannot be found is a warning, which stops the build."""
     try:
+        if name == "test":
+            return [nodes.literal(text, place_of(text))], []
         return [nodes.Text(figure(name, text))], []
     except (LookupError, ValueError, OSError, TypeError) as error:
         message = inliner.reporter.error(f"{name}: {text}: {error}", line=lineno)
@@ -76,6 +93,6 @@ def role_function(
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the roles."""
-    for name in ("result", "lead", "published", "change"):
+    for name in ("result", "lead", "published", "change", "test"):
         app.add_role(name, role_function)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -194,6 +194,9 @@ def test_figures_in_sentences_are_those_of_the_tables(generator):
     assert roles.figure("lead", "tiktok; cm3; bpr; recall@20") == f"+{lead:.1f} %"
     with pytest.raises(LookupError, match="0 rows"):
         roles.figure("result", "tiktok; nosuch; recall@20")
+    assert roles.place_of("test_full_disk_is_one_line") == "unit/test_cli.py"
+    with pytest.raises(LookupError, match="0 tests of that name"):
+        roles.place_of("test_that_nobody_wrote")
 
 
 def test_the_example_of_a_metric_is_one():

@@ -20,7 +20,9 @@ from hand_made import (
 )
 
 from mmrepro.errors import MmreproError
-from mmrepro.reporting.trace import lines_of_row, origins_of, trace, traced_rows
+from mmrepro.reporting.origins import origins_of, traced_rows
+from mmrepro.reporting.trace import trace, trace_data
+from mmrepro.reporting.trace_words import lines_of_row
 from mmrepro.study.layout import Layout
 from mmrepro.study.resolve import plan_of_file
 
@@ -62,6 +64,18 @@ def test_a_number_is_followed_to_all_that_decided_it(root: Path) -> None:
         "again: snakemake --cores all --configfile config/studies/hand.yaml -- results/runs/toy-a/miniature/cm3/"
         in first
     )
+
+
+def test_programs_are_told_the_same(root: Path) -> None:
+    plan = plan_of_file(STUDY_FILE, root)
+    told = trace_data(plan, STUDY_FILE, "cm3", "recall@20", root, dataset="toy-a")
+    assert [(row["dataset"], row["model"], row["metric"]) for row in told] == [("toy-a", "cm3", "recall_at_20")]
+    runs = json.loads(json.dumps(told))[0]["runs"]
+    assert [run["seed"] for run in runs] == [0, 1]
+    for run in runs:
+        assert run["value"] == run["metrics"]["test"]["recall_at_20"] and run["record"]["model"] == "cm3"
+        assert run["again"].endswith(f"-- {run['folder']}/run.json")
+        assert f"again: {run['again']}" in trace(plan, STUDY_FILE, "cm3", "recall@20", root)
 
 
 def test_all_data_sets_are_told_unless_one_is_named(root: Path) -> None:

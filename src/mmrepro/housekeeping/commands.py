@@ -173,15 +173,20 @@ def trace(
     dataset: Annotated[str | None, typer.Option(help="none: all of the study")] = None,
     protocol: Annotated[str | None, typer.Option(help="none: all of the study")] = None,
     comparison: Annotated[str | None, typer.Option(help="the variants of a comparison; none: the main table")] = None,
+    json: Json = False,
 ) -> None:
     """Say where a number of the main table, or of a comparison, comes from, and how its runs are made again."""
-    from mmrepro.reporting.trace import RUNS_FILE
+    from json import dumps
+
+    from mmrepro.reporting.origins import RUNS_FILE
     from mmrepro.reporting.trace import trace as origin
+    from mmrepro.reporting.trace import trace_data
 
     committed = study if (study / RUNS_FILE).is_file() else None
     file = study_path(Path(study.name) if committed or study.parent == Path("results") else study)
     plan = resolved(file)
-    print(visible(origin(plan, file, model, metric, Path(), dataset, protocol, committed, comparison)))
+    meant = (plan, file, model, metric, Path(), dataset, protocol, committed, comparison)
+    print(dumps(trace_data(*meant), indent=2) if json else visible(origin(*meant)))
 
 
 def verify(
@@ -190,7 +195,7 @@ def verify(
     """Measure a study's lists again, or its published hits, build its tables again, and say what differs."""
     from mmrepro.housekeeping.verify import verify_local, verify_published
     from mmrepro.records.files import read_object
-    from mmrepro.reporting.trace import RUNS_FILE
+    from mmrepro.reporting.origins import RUNS_FILE
     from mmrepro.study.products import SUMMARY
 
     if (path / RUNS_FILE).is_file():

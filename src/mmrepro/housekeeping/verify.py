@@ -22,8 +22,8 @@ from mmrepro.housekeeping.comparison import CLOSE, LISTS, PLACES, Verification, 
 from mmrepro.housekeeping.consistency import contradictions, left_beside, watched_values
 from mmrepro.records.files import file_sha256, read_json, read_lines, read_object, read_table, write_record
 from mmrepro.reporting.build import build_tables
+from mmrepro.reporting.origins import REFERENCE
 from mmrepro.reporting.page.build import build_page
-from mmrepro.reporting.trace import REFERENCE
 from mmrepro.study.layout import Layout
 from mmrepro.study.plan import Job, Plan
 from mmrepro.study.products import SUMMARY, table_files

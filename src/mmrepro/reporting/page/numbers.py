@@ -14,8 +14,9 @@ from mmrepro.reporting.cells import PROGRAM, main_of
 from mmrepro.reporting.finished import CELL
 from mmrepro.reporting.headline import SHORT, headline_columns
 from mmrepro.reporting.means import mean_text
+from mmrepro.reporting.origins import Row, origins_of, traced_rows
 from mmrepro.reporting.report import Report
-from mmrepro.reporting.trace import Row, lines_of_row, origins_of, traced_rows
+from mmrepro.reporting.trace_words import lines_of_row
 
 
 def anchor(row: Row) -> str:
