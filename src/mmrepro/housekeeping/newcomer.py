@@ -118,6 +118,7 @@ def _as_asked(message: str, sources: Sequence[Path], place: Path) -> str:
     """A message of the reader in the words of the command: the files that were named, and its options."""
     for source in sources:
         message = message.replace(str(place / source.name), str(source))
+    message = message.replace("set `empty_users: drop`", "say --empty-users drop")
     return re.sub(
         r"(?:set )?`(\w+_(?:column|format))(?:: (\"[^\"]*\"))?`(?: in the options)?",
         lambda found: f"say --{found[1].replace('_', '-')}{' ' + found[2] if found[2] else ''}",

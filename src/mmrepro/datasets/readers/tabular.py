@@ -154,7 +154,7 @@ class _Reader:
         }
         columns = {column: name for column, name in named.items() if name is not None}
         table, first_line = self.table(path, list(columns.values()))
-        absent = self.without_a_user(path, table) if options.empty_users == "drop" else None
+        absent = self.without_a_user(path, table, first_line)
         frame = {column: keys(path, table[columns[column]], first_line) for column in (Columns.USER, Columns.ITEM)}
         if options.rating_column is not None:
             frame[Columns.RATING] = self.ratings(path, table[options.rating_column], first_line)
@@ -174,11 +174,21 @@ class _Reader:
             )
         return kept, below
 
-    def without_a_user(self, path: Path, table: pd.DataFrame) -> pd.Series:
-        """Which rows have no user; they get a name until all rows are read, so that lines keep their numbers."""
+    def without_a_user(self, path: Path, table: pd.DataFrame, first_line: int) -> pd.Series | None:
+        """Which rows have no user; they get a name until all rows are read, so that lines keep their numbers. None:
+        every row has one.
+        """
         users = table[self.options.user_column]
         absent = users.isna() | (users.astype("str").str.strip() == "")
         self.without_user = int(absent.sum())
+        if not absent.any():
+            return None
+        if self.options.empty_users == "refuse":
+            line = int(absent.to_numpy().argmax()) + first_line
+            raise MmreproError(
+                f"{path}: line {line}, column '{users.name}' is empty; fill it, drop the line, or set "
+                "`empty_users: drop`"
+            )
         if absent.all():
             raise MmreproError(f"{path}: column '{users.name}' is empty in every row; name another")
         table[self.options.user_column] = users.astype("str").mask(absent, NOBODY)
