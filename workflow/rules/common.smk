@@ -100,6 +100,8 @@ def short(kind):
     """A function of wildcards: on a cluster, the group in which a job shares a submission with others of its kind."""
 
     def group(wildcards):
+        if workflow.local_exec:
+            return None
         granted = job(kind)(wildcards).needs
         return f"short_{kind}" if granted.minutes < SHORT_MINUTES and not granted.gpus else None
 

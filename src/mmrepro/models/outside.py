@@ -98,9 +98,11 @@ def _beside(folder: Path) -> Iterator[None]:
         del sys.modules[name]
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # it is known by its second, not by its content
     try:
         yield
     finally:
+        sys.dont_write_bytecode = writes
         sys.path.remove(str(folder))
         for name in inside():
             del sys.modules[name]
