@@ -99,4 +99,6 @@ def test_mistakes_are_named_before_anything_runs(checkout: Checkout, changes: di
 def test_the_record_has_the_hash_of_the_lists(checkout: Checkout) -> None:
     [path] = Path(checkout.folder).glob("results/runs/mini-baby/none/engine/*/seed0/run.json")
     data = json.loads(path.read_text())["data"]
-    assert len(data["lists"]) == 64 and data["listed"] == {"test": {"users": 314, "listed": 314, "known": 0, "unknown": 0}}
+    assert len(data["lists"]) == 64 and data["listed"] == {
+        "test": {"users": 314, "listed": 314, "known": 0, "unknown": 0}
+    }
