@@ -73,7 +73,7 @@ def running_slurm(folder: Path) -> Iterator[None]:
         subprocess.Popen(["/usr/sbin/slurmd", "-D", "-N", host]),
     ]
     try:
-        wait_for(lambda: "idle" in ask("sinfo", "--noheader", "--format=%T"), "the node", 60)
+        wait_for(lambda: "idle" in ask("sinfo", "--noheader", "--format=%T"), "the node", 120)
         yield
     finally:
         subprocess.run(["scancel", "--user=root"], check=False, capture_output=True)
@@ -108,7 +108,7 @@ def jobs(*states: str) -> dict[str, str]:
     return dict(line.split("|") for line in lines)
 
 
-def wait_for(met: Callable[[], object], what: str, seconds: float = 180) -> None:
+def wait_for(met: Callable[[], object], what: str, seconds: float = 600) -> None:
     """Wait until a condition is met, and fail when it takes too long."""
     deadline = time.monotonic() + seconds
     while not met():

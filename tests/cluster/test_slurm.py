@@ -41,7 +41,7 @@ def submitting(checkout: Checkout, *arguments: str, study: str = "smoke") -> Ite
 
 
 def finished(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate(timeout=400)
+    said, _ = process.communicate(timeout=1200)
     assert process.returncode == 0, said
     return said
 
