@@ -14,12 +14,14 @@ from typing import Any
 
 import snakemake_executor_plugin_slurm as slurm
 from snakemake_executor_plugin_slurm.submit_string import get_submit_command as submit_command
+from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from mmrepro.housekeeping.queue import Ended, ended, job_name, living_jobs
 from mmrepro.housekeeping.screen import label_of
 
 common_settings = slurm.common_settings
+ORPHANS = ("adopt", "cancel")
 RESUMED = ("images", "align_content", "train", "train_trial", "search")
 """Rules whose jobs go on from what they have left."""
 
@@ -59,7 +61,11 @@ class Executor(slurm.Executor):
         """Begin without jobs."""
         self._mine: Any = threading.local()
         self._names: dict[str, str] = {}
+        self._submitted: set[str] = set()
         self._slices: Counter[str] = Counter()
+        orphans = self.workflow.executor_settings.orphans
+        if orphans not in ORPHANS:
+            raise WorkflowError(f"mmrepro-slurm-orphans '{orphans}'; valid are {', '.join(ORPHANS)}")
         super().__post_init__(test_mode)
         # the plugin asks for the time of the rule, and offers no other place to ask for less
         slurm.get_submit_command = partial(_within, self.workflow.executor_settings.longest, submit_command)
@@ -79,13 +85,12 @@ class Executor(slurm.Executor):
         name = self._name_of(job)
         here = self.workflow.workdir_init
         for found in living_jobs(name, Path(here)):
-            if found in self._names:
-                continue  # a slice of the same job, which has just ended
+            if found in self._submitted:
+                continue  # an attempt or slice of this start, which is about to end
             if self.workflow.executor_settings.orphans == "cancel":
                 slurm.cancel_slurm_jobs([SubmittedJobInfo(job, external_jobid=found)], set(), self.logger)
                 continue
             self.logger.warning(f"{name}: job {found} of an earlier start is still there, and is waited for")
-            self._names[found] = name
             log = self.slurm_logdir / f"adopted/{found}.log"
             self._report_job_submission_threadsafe(SubmittedJobInfo(job, found, {"slurm_logfile": log}))
             return
@@ -95,7 +100,8 @@ class Executor(slurm.Executor):
     def report_job_submission(self, job_info: SubmittedJobInfo, *args: Any, **more: Any) -> None:
         """Note under which name a job is known."""
         if job_info.external_jobid is not None:
-            self._names.setdefault(job_info.external_jobid, self._name_of(job_info.job))
+            self._names[job_info.external_jobid] = self._name_of(job_info.job)
+            self._submitted.add(job_info.external_jobid)
         super().report_job_submission(job_info, *args, **more)
 
     def report_job_success(self, job_info: SubmittedJobInfo) -> None:

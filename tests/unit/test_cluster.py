@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hand_made import make_root
+from snakemake_interface_common.exceptions import WorkflowError
 
+import snakemake_executor_plugin_mmrepro_slurm as plugin
 from mmrepro.housekeeping import cluster as module
 from mmrepro.housekeeping import queue
 from mmrepro.housekeeping.cluster import Nodes, cluster, nodes_here
@@ -107,6 +112,38 @@ def test_names_are_read_by_people_and_told_apart_by_what_is_made() -> None:
 def test_jobs_of_an_earlier_start_are_those_of_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, squeue=f"7|{tmp_path}\n8|/elsewhere\n")
     assert living_jobs("name", tmp_path) == ["7"]
+
+
+def test_only_jobs_of_an_earlier_start_are_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted, adopted = [], []
+    monkeypatch.setattr(plugin.slurm.Executor, "run_job", lambda self, job: submitted.append(self.run_uuid))
+    executor = object.__new__(plugin.Executor)
+    settings = SimpleNamespace(orphans="adopt", longest=60)
+    executor.workflow = SimpleNamespace(workdir_init=tmp_path, executor_settings=settings)
+    executor._mine, executor._names, executor._submitted = threading.local(), {}, {"7"}
+    executor.logger, executor.slurm_logdir = logging.getLogger("test"), tmp_path
+    executor._report_job_submission_threadsafe = lambda info: adopted.append(info.external_jobid)
+    job = SimpleNamespace(
+        name="fetch", wildcards_dict={"dataset": "a"}, output=["x"], params=["code"], is_group=lambda: False
+    )
+    monkeypatch.setattr(plugin, "living_jobs", lambda name, folder: ["7"])  # an attempt that is about to end
+    executor.run_job(job)
+    assert len(submitted) == 1 and submitted[0].startswith("fetch-a-") and not adopted
+    monkeypatch.setattr(plugin, "living_jobs", lambda name, folder: ["7", "8"])
+    executor.run_job(job)
+    assert len(submitted) == 1 and adopted == ["8"]
+
+
+def test_what_becomes_of_orphans_is_no_other_word(tmp_path: Path) -> None:
+    executor = object.__new__(plugin.Executor)
+    executor.workflow = SimpleNamespace(executor_settings=SimpleNamespace(orphans="adpot"))
+    with pytest.raises(WorkflowError, match="'adpot'; valid are adopt, cancel"):
+        executor.__post_init__()
+
+
+def test_no_more_time_is_asked_for_than_the_longest() -> None:
+    for asked, wanted in (("sbatch -t 500 --mem 2", "sbatch -t 60 --mem 2"), ("sbatch -t 5", "sbatch -t 5")):
+        assert plugin._within(60, lambda command: command, asked) == wanted
 
 
 def test_a_device_that_is_left_to_the_node_is_named(tmp_path: Path) -> None:
