@@ -115,6 +115,15 @@ def test_lists_from_elsewhere_are_measured_alike(data: Data, tmp_path: Path) -> 
         assert found.compare(run).difference == 0
 
 
+def test_rows_of_lists_that_the_data_do_not_know_are_said(data: Data) -> None:
+    run = mmrepro.train("lightgcn", data, **TRAINED["lightgcn"])
+    given = run.lists[["split", "user", "item", "score"]]
+    stranger = given.head(1).assign(user="nobody", split="test")
+    with pytest.warns(UserWarning, match="the lists: 1 rows for test left out, of users or items"):
+        found = mmrepro.evaluate(pd.concat([given, stranger]), data)
+    pd.testing.assert_frame_equal(found.metrics, run.metrics)
+
+
 def test_tables_are_frames_and_say_when_they_are_stale(project: Path) -> None:
     frame = mmrepro.results("smoke", folder=project)
     assert set(frame["model"]) == {"lightgcn", "cm3"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -161,13 +162,24 @@ def evaluate(
     Raises
     ------
     MmreproError
-        For keys that the data do not have, doubled items, missing columns.
+        When the data do not have most of the users or items, for doubled items, or missing columns.
+
+    Warns
+    -----
+    UserWarning
+        With the number of rows that are left out because the data do not have their user or item.
     """
     origin = "the lists" if isinstance(lists, pd.DataFrame) else str(lists)
     at = checked_cutoffs(cutoffs)
     rows = checked_rows(lists, Path(origin)) if isinstance(lists, pd.DataFrame) else read_rows(Path(lists))
     evaluator = Evaluator(data.prepared_dataset(), _protocol(protocol))
     given = given_lists(rows, data.prepared, evaluator, LIST_DEPTH, origin)
+    for split, counts in given.counts.items():
+        if counts["unknown"]:
+            warnings.warn(
+                f"{origin}: {counts['unknown']} rows for {split} left out, of users or items that the data do not have",
+                stacklevel=2,
+            )
     return Results(data, with_keys(lists_frame(given.lists), data.prepared), at)
 
 
